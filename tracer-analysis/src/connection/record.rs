@@ -1,0 +1,239 @@
+//! The `connection` record: one finished (or still open) connection, as it stands in a recording.
+//!
+//! Field names carry their unit. Unknown is `None` (`null`), never 0. What a field means is part of
+//! the recording schema: a change of meaning needs a new [`SCHEMA`] number.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::utc::Utc;
+
+/// Version of the recording schema that this build writes. Readers accept it and older ones.
+pub const SCHEMA: u32 = 1;
+
+/// Where smtptrace saw the connection from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenFrom {
+    /// From its SYN.
+    Connect,
+    /// It was open before tracing began: its age is unknown.
+    Midlife,
+}
+
+/// Address family on the wire; an IPv4-mapped IPv6 socket is IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4, also from an IPv6 socket with a mapped address.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Whether the session was encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// Cleartext to the end.
+    None,
+    /// Encrypted after STARTTLS.
+    Starttls,
+    /// Encrypted from the first byte.
+    Implicit,
+}
+
+/// What ended the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// This host sent the first FIN, or its application gave up the connect.
+    LocalFin,
+    /// The server sent the first FIN.
+    PeerFin,
+    /// A reset arrived, with no FIN before it in either direction.
+    RstReceived,
+    /// This host sent a reset, with no FIN before it in either direction.
+    RstSent,
+    /// The kernel gave up: retransmissions or keepalive probes went unanswered.
+    Timeout,
+    /// The application closed while data was being retransmitted without an answer.
+    Unanswered,
+    /// The connect failed; `connect_error` says how.
+    ConnectError,
+    /// Still open when tracing ended.
+    Open,
+}
+
+/// When in the life of the connection the end came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndDuring {
+    /// Before it was established.
+    Connect,
+    /// Before the greeting was complete.
+    Greeting,
+    /// Between command and reply.
+    Dialogue,
+    /// While nothing was under way.
+    Idle,
+    /// At the first write after an idle gap.
+    Reuse,
+}
+
+/// Who is suspected of having ended a connection that died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndSuspect {
+    /// The server itself.
+    Peer,
+    /// Something on the path.
+    Middlebox,
+}
+
+/// How `transactions` was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransactionsMethod {
+    /// From the server's replies in cleartext.
+    Replies,
+    /// From replies decrypted by the TLS library (`--tls-probes`).
+    TlsProbes,
+    /// Inferred from the lengths of TLS records.
+    TlsLengths,
+}
+
+/// A process that held the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Process id in the initial pid namespace.
+    pub pid: u32,
+    /// Command name, at most 15 bytes.
+    pub comm: String,
+    /// First seen, in microseconds since the start of the connection.
+    pub first_us: u64,
+}
+
+/// Tag of this kind of line in a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The only value.
+    #[default]
+    Connection,
+}
+
+/// One connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Always `connection`.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Schema number of this line.
+    pub schema: u32,
+    /// Identity within a recording: 16 hexadecimal digits, never used twice.
+    pub id: String,
+    /// Host that recorded it.
+    pub host: String,
+    /// When the SYN was sent; for `midlife`, when smtptrace first saw it.
+    pub start: Utc,
+    /// From where in its life it was seen.
+    pub seen_from: SeenFrom,
+    /// Address family on the wire.
+    pub family: Family,
+    /// Local address.
+    pub src: IpAddr,
+    /// Local port; `None` if the connect failed before one was known.
+    pub sport: Option<u16>,
+    /// Server address.
+    pub dst: IpAddr,
+    /// Server port.
+    pub dport: u16,
+    /// Inode number of the network namespace.
+    pub netns: Option<u32>,
+    /// Cgroup v2 id of the connecting process.
+    pub cgroup: Option<u64>,
+    /// Connecting process.
+    pub pid: Option<u32>,
+    /// Its command name.
+    pub comm: Option<String>,
+    /// Its user id.
+    pub uid: Option<u32>,
+    /// Processes that held the connection, in order; `None` if not recorded.
+    pub owners: Option<Vec<Owner>>,
+    /// SYN to established.
+    pub connect_us: Option<u64>,
+    /// Name of the error that ended the connect, for example `ECONNREFUSED`.
+    pub connect_error: Option<String>,
+    /// Established to the first payload byte of the server.
+    pub banner_us: Option<u64>,
+    /// Established to the end of the complete greeting.
+    pub greeting_us: Option<u64>,
+    /// Reply code of the greeting.
+    pub banner_code: Option<u16>,
+    /// Host name in the greeting: letters, digits, dots, hyphens and underscores only.
+    pub banner_host: Option<String>,
+    /// Whether the session was encrypted; `None` if unknown.
+    pub tls: Option<Tls>,
+    /// TLS handshake.
+    pub tls_handshake_us: Option<u64>,
+    /// SYN to the kernel's CLOSE; for a failed connect, until it failed; for an open one, until the
+    /// end of the trace. `None` if the start was not seen.
+    pub lifetime_us: Option<u64>,
+    /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`).
+    pub bytes_sent: Option<u64>,
+    /// Payload bytes received in order (`tcpi_bytes_received`).
+    pub bytes_received: Option<u64>,
+    /// Segments retransmitted, SYNs included (`tcpi_total_retrans`).
+    pub retransmits: Option<u32>,
+    /// Smoothed round-trip time at the last data from the server.
+    pub srtt_us: Option<u32>,
+    /// Client writes after server data; the greeting is not a turn.
+    pub turns: Option<u32>,
+    /// Messages handed over: DATA or BDAT transactions that got a final reply.
+    pub transactions: Option<u32>,
+    /// How `transactions` was counted.
+    pub transactions_method: Option<TransactionsMethod>,
+    /// Whether `transactions` is a count and not an inference.
+    pub transactions_exact: bool,
+    /// Replies by code (cleartext only).
+    pub replies: Option<BTreeMap<u16, u32>>,
+    /// Begin and end of each transaction since `start`; bounded.
+    pub transaction_spans_us: Option<Vec<[u64; 2]>>,
+    /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded.
+    pub idle_gaps_us: Option<Vec<u64>>,
+    /// Gaps left out of `idle_gaps_us`.
+    #[serde(default)]
+    pub idle_gaps_omitted: u32,
+    /// Longest idle gap that ended in another turn with an answer.
+    pub idle_max_survived_us: Option<u64>,
+    /// What ended it.
+    pub end_cause: EndCause,
+    /// When in its life.
+    pub end_during: Option<EndDuring>,
+    /// Time without data in either direction when it ended.
+    pub end_idle_us: Option<u64>,
+    /// Who is suspected.
+    pub end_suspect: Option<EndSuspect>,
+    /// TTL or hop limit of the reset that was received.
+    pub reset_ttl: Option<u8>,
+    /// TTL or hop limit of the server's data.
+    pub peer_ttl: Option<u8>,
+    /// Whether `SO_KEEPALIVE` was on.
+    pub keepalive: Option<bool>,
+    /// Idle time before the first keepalive probe.
+    pub keepalive_idle_s: Option<u32>,
+}
+
+impl Connection {
+    /// When the connection ended, or when tracing did; `start` if the lifetime is unknown.
+    pub fn end(&self) -> Utc {
+        self.start.plus_micros(self.lifetime_us.unwrap_or(0))
+    }
+
+    /// Whether the TCP handshake was completed.
+    pub fn established(&self) -> bool {
+        self.seen_from == SeenFrom::Midlife || self.connect_us.is_some()
+    }
+}

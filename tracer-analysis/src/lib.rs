@@ -1,0 +1,10 @@
+//! From kernel records to a report: decode, connection, destination, report.
+//!
+//! Pure: no I/O, no clock, no unsafe code. Live tracing and `smtptrace report FILE` are the same fold
+//! over the same [`connection::Connection`] records.
+
+#![forbid(unsafe_code)]
+
+pub mod connection;
+pub mod recording;
+pub mod utc;

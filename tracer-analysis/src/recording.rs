@@ -1,0 +1,209 @@
+//! Lines of a recording: a header, connections, a trailer. JSON Lines, one object per line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    connection::{Connection, SCHEMA},
+    utc::Utc,
+};
+
+/// Whether a hook is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HookState {
+    /// On the best kind of hook for its fact.
+    Attached,
+    /// On a second choice.
+    Fallback,
+    /// Not attached: the fact is missing from the records.
+    Unavailable,
+}
+
+/// One hook: what it records and whether it is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// Kernel symbol or tracepoint, for example `tcp_probe`.
+    pub hook: String,
+    /// The fact it records.
+    pub fact: String,
+    /// Whether it is attached.
+    pub state: HookState,
+    /// Kind of program attached (`tp_btf`, `fentry`, `kprobe`); `None` if unavailable.
+    pub program: Option<String>,
+    /// Why it is a fallback or unavailable.
+    pub reason: Option<String>,
+    /// Records of this hook that the kernel could not hand over.
+    #[serde(default)]
+    pub events_lost: u64,
+    /// Times this hook found a map full.
+    #[serde(default)]
+    pub map_full: u64,
+    /// Runs of the program, if the kernel measured them (`kernel.bpf_stats_enabled`).
+    #[serde(default)]
+    pub run_count: Option<u64>,
+    /// Nanoseconds spent in the program, if the kernel measured them.
+    #[serde(default)]
+    pub run_time_ns: Option<u64>,
+}
+
+/// First line: where, when and how the recording was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Schema number.
+    pub schema: u32,
+    /// Version of smtptrace.
+    pub version: String,
+    /// Host name.
+    pub host: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// When the hooks were attached.
+    pub start: Utc,
+    /// Hooks and their status at start.
+    pub hooks: Vec<HookStatus>,
+    /// Filters in force.
+    pub filters: Filters,
+}
+
+/// The filters of a trace, in the words of the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filters {
+    /// Destination ports.
+    pub dport: Vec<u16>,
+    /// Destination networks (CIDR).
+    pub dest: Vec<String>,
+    /// Process ids.
+    pub pid: Vec<u32>,
+    /// User ids.
+    pub uid: Vec<u32>,
+    /// Command names.
+    pub comm: Vec<String>,
+    /// Network namespaces (inode numbers).
+    pub netns: Vec<u32>,
+    /// Cgroup v2 ids.
+    pub cgroup: Vec<u64>,
+    /// Whether loopback destinations are traced.
+    pub include_loopback: bool,
+    /// Whether server replies are read.
+    pub replies: bool,
+}
+
+/// What smtptrace itself cost.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overhead {
+    /// CPU time of the smtptrace process, in microseconds.
+    pub user_cpu_us: Option<u64>,
+    /// CPU time of the BPF programs, in microseconds; `None` if the kernel did not measure it.
+    pub kernel_cpu_us: Option<u64>,
+}
+
+/// Counters that say how far the numbers can be trusted. The same names stand in the trailer and in
+/// the report.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trust {
+    /// Records that the kernel could not hand over, of any kind.
+    pub events_lost: u64,
+    /// Times a kernel or user-space table was full.
+    pub map_full: u64,
+    /// Records that could not be decoded.
+    pub undecodable: u64,
+    /// Connections that have no record; `None` if it cannot be known exactly.
+    pub connections_lost: Option<u64>,
+    /// Connections of unknown age (open before tracing began).
+    pub midlife: u64,
+    /// Lines of recordings that could not be read.
+    pub unreadable_lines: u64,
+    /// Recordings without a trailer: the tracer was killed, or is still running.
+    pub unfinished_recordings: u64,
+    /// Hooks and what each lost.
+    pub hooks: Vec<HookStatus>,
+    /// Cost of tracing.
+    pub overhead: Overhead,
+}
+
+/// Last line of a recording that ended cleanly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trailer {
+    /// Schema number.
+    pub schema: u32,
+    /// Host name.
+    pub host: String,
+    /// When tracing ended.
+    pub end: Utc,
+    /// Connection records in this recording.
+    pub connections: u64,
+    /// How far they can be trusted.
+    pub trust: Trust,
+}
+
+/// One line of a recording. `kind` tells which.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line {
+    /// First line.
+    Header(Box<Header>),
+    /// A connection.
+    Connection(Box<Connection>),
+    /// Last line.
+    Trailer(Box<Trailer>),
+}
+
+/// Why a line of a recording was not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// Not JSON, or a field is missing or of the wrong type. A last line cut short ends here too.
+    #[error("not a recording line: {0}")]
+    Json(#[from] serde_json::Error),
+    /// `kind` names nothing that this version knows.
+    #[error("unknown kind {0:?}")]
+    Kind(String),
+    /// Written by a newer smtptrace.
+    #[error("schema {0} is newer than {SCHEMA}, the newest this version reads; use a newer smtptrace")]
+    Schema(u32),
+}
+
+/// A line as it is written: the object with its `kind` in front.
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    kind: &'static str,
+    #[serde(flatten)]
+    line: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    kind: String,
+    #[serde(default)]
+    schema: u32,
+}
+
+impl Line {
+    /// Reads one line.
+    pub fn parse(text: &str) -> Result<Self, LineError> {
+        let tag: Tag = serde_json::from_str(text)?;
+        if tag.schema > SCHEMA {
+            return Err(LineError::Schema(tag.schema));
+        }
+        match tag.kind.as_str() {
+            "header" => Ok(Self::Header(serde_json::from_str(text)?)),
+            "connection" => Ok(Self::Connection(serde_json::from_str(text)?)),
+            "trailer" => Ok(Self::Trailer(serde_json::from_str(text)?)),
+            _ => Err(LineError::Kind(tag.kind)),
+        }
+    }
+
+    /// The line as JSON, without a line break.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        match self {
+            Self::Header(line) => {
+                serde_json::to_string(&Tagged { kind: "header", line: line.as_ref() })
+            }
+            Self::Connection(line) => serde_json::to_string(line),
+            Self::Trailer(line) => {
+                serde_json::to_string(&Tagged { kind: "trailer", line: line.as_ref() })
+            }
+        }
+    }
+}
