@@ -1,1 +1,25 @@
-//! placeholder
+//! The lab of smtptrace: network namespaces, mail servers, scripted sessions and captures.
+//!
+//! Every end-to-end test builds a [`lab::Lab`] of its own: client, router and server namespaces that
+//! nobody else uses. Traffic is made there and nowhere else, and each test takes its ground truth at
+//! the same time as smtptrace records: a packet capture, the log of the mail server, or the kernel's
+//! own counters. What smtptrace writes is read as plain JSON, so that a break of the recording
+//! schema fails a test instead of being hidden by shared types.
+
+pub mod capture;
+pub mod comparison;
+pub mod flow;
+pub mod handover;
+pub mod lab;
+pub mod load;
+pub mod namespace;
+pub mod postfix;
+pub mod prerequisite;
+pub mod recording;
+pub mod report;
+pub mod server;
+pub mod session;
+pub mod sink;
+pub mod socket_statistics;
+pub mod tracer;
+pub mod wait;

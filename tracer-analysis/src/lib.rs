@@ -6,5 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod connection;
+pub mod decoder;
+pub mod destination;
+pub mod errno;
 pub mod recording;
+pub mod report;
+pub mod smtp;
 pub mod utc;

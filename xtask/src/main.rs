@@ -1,1 +1,52 @@
-fn main() {}
+//! Sets up, builds, runs and tests smtptrace: `cargo xtask help`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod apt;
+mod checks;
+mod commands;
+mod invocation;
+mod machine;
+mod plan;
+mod toolchain;
+mod workspace;
+
+/// Sets up, builds, runs and tests smtptrace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing for building
+    Setup,
+    /// Say what is there and what is missing for building, running and testing; install nothing
+    Doctor,
+    /// Set up, build, and run smtptrace as root
+    Run {
+        /// What smtptrace is called with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
+    /// Set up, then run every check and every test; the last line is their sum
+    Test,
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().command {
+        Command::Setup => commands::setup::run(),
+        Command::Doctor => Ok(commands::doctor::run()),
+        Command::Run { args } => commands::run::run(&args),
+        Command::Test => commands::test::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::from(2)
+    })
+}

@@ -1,8 +1,14 @@
-//! Connections: the record that is kept of each.
+//! Connections: from the facts of the kernel to one record each.
 
+mod assemble;
+mod ending;
 mod record;
+mod replies;
+mod table;
+mod turns;
 
 pub use record::{
     Connection, EndCause, EndDuring, EndSuspect, Family, Kind, Owner, SCHEMA, SeenFrom, Tls,
     TransactionsMethod,
 };
+pub use table::{Clock, Context, Table};

@@ -1,0 +1,148 @@
+//! Records against a capture of the same connections.
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    flow::{ClosingFlag, Direction, Flow, Nanos},
+    recording::Record,
+};
+
+/// Largest deviation allowed for a single time.
+const MAX: Nanos = 5_000_000;
+/// Largest median deviation allowed.
+const MAX_MEDIAN: Nanos = 100_000;
+
+/// A record and the captured connection it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// What smtptrace wrote.
+    pub record: &'a Record,
+    /// What was on the wire.
+    pub flow: &'a Flow,
+}
+
+/// Pairs each record with its connection: same addresses and ports, nearest in time. Fails if a
+/// record or a connection is left over.
+pub fn pair<'a>(records: &'a [Record], flows: &'a [Flow]) -> Result<Vec<Pair<'a>>> {
+    ensure!(
+        records.len() == flows.len(),
+        "{} records, but {} connections in the capture",
+        records.len(),
+        flows.len()
+    );
+    let mut free: Vec<&Flow> = flows.iter().collect();
+    let mut pairs = Vec::with_capacity(records.len());
+    for record in records {
+        let (client, server, start) = (record.client()?, record.server()?, record.start()?);
+        let nearest = (0..free.len())
+            .filter(|&index| (free[index].client, free[index].server) == (client, server))
+            .min_by_key(|&index| (free[index].syn - start).abs())
+            .with_context(|| format!("{client} > {server} is not in the capture"))?;
+        pairs.push(Pair { record, flow: free.swap_remove(nearest) });
+    }
+    Ok(pairs)
+}
+
+/// Deviations of one kind of time, over all connections.
+#[derive(Debug, Default)]
+struct Deviations(Vec<Nanos>);
+
+impl Deviations {
+    fn ensure_small(mut self, what: &str) -> Result<()> {
+        self.0.iter_mut().for_each(|deviation| *deviation = deviation.abs());
+        self.0.sort_unstable();
+        let max = *self.0.last().with_context(|| format!("{what}: nothing was compared"))?;
+        let median = self.0[self.0.len() / 2];
+        println!("{what}: n={} median={median} ns, max={max} ns", self.0.len());
+        ensure!(max <= MAX, "{what}: {max} ns off the capture: {:?}", self.0);
+        ensure!(median < MAX_MEDIAN, "{what}: median {median} ns off the capture: {:?}", self.0);
+        Ok(())
+    }
+}
+
+/// Fails unless start, connect time, time to the greeting's first byte and end of every established
+/// connection agree with the capture: the median within 0.1 ms, and all within 5 ms.
+pub fn ensure_times_agree(pairs: &[Pair<'_>]) -> Result<()> {
+    let (mut start, mut connect, mut banner, mut end) = (
+        Deviations::default(),
+        Deviations::default(),
+        Deviations::default(),
+        Deviations::default(),
+    );
+    for Pair { record, flow } in pairs {
+        let established = flow.established.context("no SYN-ACK in the capture")?;
+        start.0.push(record.start()? - flow.syn);
+        connect.0.push(micros(record, "connect_us")? - (established - flow.syn));
+        if let Some(first) = flow.first_received {
+            banner.0.push(micros(record, "banner_us")? - (first - established));
+        }
+        let last = flow.end().with_context(|| format!("no end in the capture: {flow:?}"))?;
+        end.0.push(record.end()? - last);
+    }
+    start.ensure_small("start")?;
+    connect.ensure_small("connect_us")?;
+    if !banner.0.is_empty() {
+        banner.ensure_small("banner_us")?;
+    }
+    end.ensure_small("end")
+}
+
+fn micros(record: &Record, field: &str) -> Result<Nanos> {
+    Ok(Nanos::try_from(record.known(field)?)? * 1_000)
+}
+
+/// Fails unless the byte counters agree with the capture.
+///
+/// What the server sent after our close is not counted by the kernel, and its arrival can race with
+/// the close: the record may count it or not.
+pub fn ensure_bytes_agree(pair: Pair<'_>) -> Result<()> {
+    let Pair { record, flow } = pair;
+    let (sent, received) = (record.known("bytes_sent")?, record.known("bytes_received")?);
+    ensure!(
+        sent == flow.sent.total,
+        "bytes_sent {sent}, captured {}: {} {flow:?}",
+        flow.sent.total,
+        record.json()
+    );
+    ensure!(
+        (flow.received_before_close..=flow.received.unique).contains(&received),
+        "bytes_received {received}, captured {} to {}: {} {flow:?}",
+        flow.received_before_close,
+        flow.received.unique,
+        record.json()
+    );
+    Ok(())
+}
+
+/// `end_cause` that the flags in the capture call for, for a connection that was established.
+pub fn expected_cause(flow: &Flow) -> Result<&'static str> {
+    let client_fin = flow.closings.iter().any(|closing| {
+        (closing.direction, closing.flag) == (Direction::FromClient, ClosingFlag::Fin)
+    });
+    match flow.first_closing() {
+        Some((Direction::FromClient, ClosingFlag::Fin)) => Ok("local_fin"),
+        // The two FINs crossed: the client closed before it had seen the server's.
+        Some((Direction::FromServer, ClosingFlag::Fin))
+            if client_fin && !flow.client_fin_is_answer =>
+        {
+            Ok("local_fin")
+        }
+        Some((Direction::FromServer, ClosingFlag::Fin)) => Ok("peer_fin"),
+        Some((Direction::FromServer, ClosingFlag::Rst)) => Ok("rst_received"),
+        Some((Direction::FromClient, ClosingFlag::Rst)) => Ok("rst_sent"),
+        None => bail!("neither FIN nor RST in the capture: {flow:?}"),
+    }
+}
+
+/// Fails unless `end_cause` agrees with the first FIN or reset in the capture.
+pub fn ensure_cause_agrees(pair: Pair<'_>) -> Result<()> {
+    let expected = expected_cause(pair.flow)?;
+    let cause = pair.record.text("end_cause")?;
+    ensure!(
+        cause == Some(expected),
+        "end_cause {cause:?}, the capture says {expected}: {} {:?}",
+        pair.record.json(),
+        pair.flow.closings
+    );
+    Ok(())
+}

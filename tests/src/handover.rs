@@ -1,0 +1,95 @@
+//! Client processes of their own, and sockets handed to them.
+
+use std::{
+    io::{IoSlice, Write as _},
+    net::SocketAddr,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+
+use crate::{namespace::Namespace, session::Session, wait};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A process that will make one session with one message when told to. It is killed when dropped.
+#[derive(Debug)]
+pub struct Dialer {
+    process: Child,
+}
+
+impl Dialer {
+    /// Starts `program` (a copy of `lab-session`), as `user` if given.
+    pub fn start(
+        namespace: &Namespace,
+        program: &Path,
+        to: SocketAddr,
+        user: Option<u32>,
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("dial").arg(to.to_string()).stdin(Stdio::piped());
+        if let Some(user) = user {
+            command.uid(user);
+        }
+        Ok(Self { process: namespace.spawn(&mut command)? })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Has it make its session and waits for its end.
+    pub fn dial(mut self) -> Result<()> {
+        let mut stdin = self.process.stdin.take().context("standard input of the dialer")?;
+        stdin.write_all(b"\n").context("tell the dialer to start")?;
+        wait_for_success(&mut self.process)
+    }
+}
+
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        // It has ended already after `dial`.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Hands the connection of `session`, which has said EHLO, to a new process of `program` (a copy of
+/// `lab-session`) as Postfix does: over a Unix socket, and closes the own descriptor. Returns the
+/// new process's id once it has sent a message and quit.
+pub fn hand_over(session: Session, namespace: &Namespace, program: &Path) -> Result<u32> {
+    let (ours, theirs) = UnixStream::pair().context("open a socket pair")?;
+    let mut command = Command::new(program);
+    command.arg("take-over").stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut process = namespace.spawn(&mut command)?;
+    // The command holds the other end of the pair until it is dropped.
+    drop(command);
+    let socket = [session.as_fd().as_raw_fd()];
+    sendmsg::<UnixAddr>(
+        ours.as_raw_fd(),
+        &[IoSlice::new(b"s")],
+        &[ControlMessage::ScmRights(&socket)],
+        MsgFlags::empty(),
+        None,
+    )
+    .context("send the socket")?;
+    drop(session);
+    wait_for_success(&mut process)?;
+    Ok(process.id())
+}
+
+fn wait_for_success(process: &mut Child) -> Result<()> {
+    let status = wait::until("the client process to end", PATIENCE, || {
+        process.try_wait().context("wait for the client process")
+    })?;
+    ensure!(status.success(), "the client process ended with {status}");
+    Ok(())
+}

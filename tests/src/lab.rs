@@ -1,0 +1,213 @@
+//! Client, router and server: three namespaces in a row, with IPv4 and IPv6.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    namespace::{Namespace, remove_leftovers, run_with_input},
+    wait,
+};
+
+/// Address of the client.
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 1, 2);
+/// Address of the client.
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd71, 1, 0, 0, 0, 0, 0, 2);
+/// First address of the server; it has the following seven as well.
+pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 2);
+/// Address of the server.
+pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd71, 2, 0, 0, 0, 0, 0, 2);
+/// An address on the server's network that nobody has: the router asks for it in vain.
+pub const ABSENT_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 250);
+/// How many IPv4 addresses the server has.
+pub const SERVER_ADDRESSES: u8 = 8;
+
+/// The network of one test.
+#[derive(Debug)]
+pub struct Lab {
+    /// Where mail is sent from. Interface `c0`.
+    pub client: Namespace,
+    /// Where middleboxes live. Interfaces `r0` (to the client) and `r1` (to the server).
+    pub router: Namespace,
+    /// Where mail goes to. Interface `s0`.
+    pub server: Namespace,
+    directory: PathBuf,
+    port: u16,
+}
+
+impl Lab {
+    /// Builds the network.
+    pub fn up() -> Result<Self> {
+        remove_leftovers()?;
+        let port = unique_port();
+        let directory =
+            std::env::temp_dir().join(format!("smtptrace-lab-{}-{port}", std::process::id()));
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("create {}", directory.display()))?;
+        let lab = Self {
+            client: Namespace::create("c")?,
+            router: Namespace::create("r")?,
+            server: Namespace::create("s")?,
+            directory,
+            port,
+        };
+        lab.connect_namespaces().context("build the network")?;
+        lab.resolve_neighbours()?;
+        Ok(lab)
+    }
+
+    fn connect_namespaces(&self) -> Result<()> {
+        let (client, router, server) = (&self.client, &self.router, &self.server);
+        link(client, "c0", router, "r0")?;
+        link(server, "s0", router, "r1")?;
+        address(client, "c0", "10.71.1.2/24", "fd71:1::2/64")?;
+        address(router, "r0", "10.71.1.1/24", "fd71:1::1/64")?;
+        address(router, "r1", "10.71.2.1/24", "fd71:2::1/64")?;
+        address(server, "s0", "10.71.2.2/24", "fd71:2::2/64")?;
+        for offset in 1..SERVER_ADDRESSES {
+            let address = format!("{}/24", server_v4(offset));
+            server.run("ip", ["addr", "add", &address, "dev", "s0"])?;
+        }
+        for (namespace, v4, v6) in
+            [(client, "10.71.1.1", "fd71:1::1"), (server, "10.71.2.1", "fd71:2::1")]
+        {
+            namespace.run("ip", ["route", "add", "default", "via", v4])?;
+            namespace.run("ip", ["-6", "route", "add", "default", "via", v6])?;
+        }
+        router.sysctl("net.ipv4.ip_forward", "1")?;
+        router.sysctl("net.ipv6.conf.all.forwarding", "1")
+    }
+
+    /// Has every neighbour looked up once: otherwise the first SYN would wait for ARP.
+    fn resolve_neighbours(&self) -> Result<()> {
+        for target in [IpAddr::from(SERVER_V4), IpAddr::from(SERVER_V6)] {
+            // Nobody listens there: a refusal means that the path works both ways. A SYN that is lost
+            // while the links come up would be repeated after a second: try anew much sooner.
+            let closed = SocketAddr::new(target, 9);
+            let attempt = Duration::from_millis(40);
+            wait::until("a path to the server", Duration::from_secs(5), || {
+                self.client.enter("resolve", || {
+                    let result = TcpStream::connect_timeout(&closed, attempt);
+                    let refused = result.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
+                    Ok(refused.then_some(()))
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A port that no other test uses at this time: what smtptrace is told to trace.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's IPv4 address with the port of this lab.
+    pub fn server_v4(&self) -> SocketAddr {
+        SocketAddr::from((SERVER_V4, self.port))
+    }
+
+    /// The server's IPv6 address with the port of this lab.
+    pub fn server_v6(&self) -> SocketAddr {
+        SocketAddr::from((SERVER_V6, self.port))
+    }
+
+    /// Directory for files of this test; removed with the lab.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A file in [`Self::directory`].
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Loads nftables rules into the router, on top of what is there.
+    pub fn router_rules(&self, rules: &str) -> Result<()> {
+        self.router
+            .enter("nft", || run_with_input(Command::new("nft").args(["-f", "-"]), rules).map(drop))
+    }
+
+    /// Has the router drop forwarded packets that match the nftables expression `packets`.
+    pub fn router_drop(&self, packets: &str) -> Result<()> {
+        self.router_rules(&format!(
+            "table inet box {{\n chain path {{\n type filter hook forward priority filter; \
+             policy accept;\n {packets} counter drop\n }}\n}}\n"
+        ))
+    }
+
+    /// Removes all rules from the router.
+    pub fn router_open(&self) -> Result<()> {
+        self.router.run("nft", ["flush", "ruleset"]).map(drop)
+    }
+
+    /// Waits until no socket of the client talks to the port of this lab any more (TIME-WAIT does
+    /// not count: the socket proper has ended then).
+    pub fn wait_for_ends(&self, timeout: Duration) -> Result<()> {
+        let filter = format!("dport = :{}", self.port);
+        wait::until("the end of all connections", timeout, || {
+            let sockets =
+                self.client.run("ss", ["-tanH", "exclude", "time-wait", filter.as_str()])?;
+            Ok(sockets.stdout.is_empty().then_some(()))
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::env::var_os("SMTPTRACE_LAB_KEEP").is_none() {
+            // What is left lies in the directory for temporary files.
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// One of the server's IPv4 addresses; `offset` below [`SERVER_ADDRESSES`].
+pub fn server_v4(offset: u8) -> Ipv4Addr {
+    let [a, b, c, d] = SERVER_V4.octets();
+    Ipv4Addr::new(a, b, c, d + offset)
+}
+
+/// A port below the ephemeral range, spread by process id and never the same twice in a process.
+fn unique_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static SERIAL: AtomicU16 = AtomicU16::new(0);
+    let serial = u32::from(SERIAL.fetch_add(1, Ordering::Relaxed));
+    let port = FIRST + (std::process::id().wrapping_mul(61) + serial) % COUNT;
+    u16::try_from(port).unwrap_or(25_252)
+}
+
+fn link(left: &Namespace, left_name: &str, right: &Namespace, right_name: &str) -> Result<()> {
+    left.run(
+        "ip",
+        [
+            "link",
+            "add",
+            left_name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            right_name,
+            "netns",
+            right.name(),
+        ],
+    )?;
+    left.run("ip", ["link", "set", left_name, "up"])?;
+    right.run("ip", ["link", "set", right_name, "up"])?;
+    Ok(())
+}
+
+fn address(namespace: &Namespace, interface: &str, v4: &str, v6: &str) -> Result<()> {
+    namespace.run("ip", ["addr", "add", v4, "dev", interface])?;
+    namespace.run("ip", ["addr", "add", v6, "dev", interface, "nodad"])?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Many short sessions, as fast as the machine can.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use socket2::SockRef;
+
+use crate::{
+    lab::{self, Lab},
+    server,
+};
+
+const WORKERS: u8 = 4;
+
+/// A server whose only skill is to greet, read one command, answer and close.
+#[derive(Debug)]
+pub struct GreetingServer {
+    listener: Arc<TcpListener>,
+    stopping: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl GreetingServer {
+    /// Listens on every address of the server's namespace.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        lab.server.sysctl("net.core.somaxconn", "4096")?;
+        let listener =
+            Arc::new(server::listen(&lab.server, SocketAddr::from(([0, 0, 0, 0], lab.port())))?);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let workers = (0..WORKERS).map(|_| {
+            let (listener, stopping) = (Arc::clone(&listener), Arc::clone(&stopping));
+            thread::spawn(move || {
+                while !stopping.load(Ordering::SeqCst) {
+                    if let Ok((stream, _)) = listener.accept() {
+                        // The client notices a failure, and counts.
+                        let _ = greet(stream);
+                    }
+                }
+            })
+        });
+        let workers = workers.collect();
+        Ok(Self { listener, stopping, workers })
+    }
+}
+
+fn greet(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut command = [0; 64];
+    stream.write_all(b"220 load.test ESMTP\r\n")?;
+    if stream.read(&mut command)? > 0 {
+        stream.write_all(b"221 bye\r\n")?;
+    }
+    Ok(())
+}
+
+impl Drop for GreetingServer {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        // Wakes accept(2).
+        let _ = SockRef::from(self.listener.as_ref()).shutdown(Shutdown::Both);
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Connections that were established (and ended).
+    pub connections: u64,
+    /// Connects that failed.
+    pub failures: u64,
+    /// From the first connect to the last close.
+    pub took: Duration,
+}
+
+impl Load {
+    /// Connections per second.
+    pub fn rate(&self) -> f64 {
+        self.connections as f64 / self.took.as_secs_f64()
+    }
+}
+
+/// Makes sessions at `per_second` (or as many as the machine manages) for `time`.
+pub fn generate(lab: &Lab, per_second: u32, time: Duration) -> Result<Load> {
+    // So that TIME-WAIT, of either side, does not use up the ports.
+    lab.client.sysctl("net.ipv4.tcp_tw_reuse", "1")?;
+    lab.client.sysctl("net.ipv4.ip_local_port_range", "1024 65000")?;
+    let (connections, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+    let start = Instant::now();
+    lab.client.enter("load", || {
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..WORKERS)
+                .map(|worker| {
+                    let (connections, failures) = (&connections, &failures);
+                    scope.spawn(move || {
+                        pace(worker, per_second, time, start, |turn| {
+                            let addresses = u32::from(lab::SERVER_ADDRESSES);
+                            // Below `addresses`, so it fits.
+                            let offset = u8::try_from(turn % addresses).unwrap_or_default();
+                            let address = lab::server_v4(offset);
+                            match session(SocketAddr::from((address, lab.port()))) {
+                                Ok(()) => connections.fetch_add(1, Ordering::Relaxed),
+                                Err(_) => failures.fetch_add(1, Ordering::Relaxed),
+                            };
+                        });
+                    })
+                })
+                .collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a load thread panicked")))
+        })
+    })?;
+    Ok(Load {
+        connections: connections.into_inner(),
+        failures: failures.into_inner(),
+        took: start.elapsed(),
+    })
+}
+
+/// Calls `work` with 0, 1, 2… at the share of `per_second` that falls to one worker.
+fn pace(worker: u8, per_second: u32, time: Duration, start: Instant, mut work: impl FnMut(u32)) {
+    let interval = Duration::from_secs(1) * u32::from(WORKERS) / per_second.max(1);
+    let first = interval / u32::from(WORKERS) * u32::from(worker);
+    let mut turn = 0;
+    loop {
+        let due = first + interval * turn;
+        if due >= time || start.elapsed() >= time {
+            return;
+        }
+        thread::sleep(due.saturating_sub(start.elapsed()));
+        work(turn);
+        turn += 1;
+    }
+}
+
+fn session(to: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(to).context("connect")?;
+    let mut reply = [0; 128];
+    stream.set_read_timeout(Some(Duration::from_secs(10))).context("set the read timeout")?;
+    anyhow::ensure!(stream.read(&mut reply).context("read the greeting")? > 0, "no greeting");
+    stream.write_all(b"QUIT\r\n").context("send QUIT")?;
+    // The reply, then the server's FIN.
+    while stream.read(&mut reply).context("read the reply to QUIT")? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! What a test needs from the machine, and the visible skip when it is missing.
+
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use crate::tracer;
+
+/// Something that not every machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prerequisite {
+    /// Run as root, with `ip`, `nft` and `ss`.
+    Namespaces,
+    /// The smtptrace binary.
+    Tracer,
+    /// A packet capture.
+    Tcpdump,
+    /// Postfix, with smtp-source and smtp-sink.
+    Postfix,
+    /// A certificate can be made.
+    Openssl,
+    /// BPF programs can be listed from outside.
+    Bpftool,
+    /// A command can be run with fewer privileges.
+    Setpriv,
+}
+
+impl Prerequisite {
+    fn missing(self) -> Option<String> {
+        let programs: &[&str] = match self {
+            Self::Namespaces => {
+                if !nix::unistd::geteuid().is_root() {
+                    return Some("not root".into());
+                }
+                &["ip", "nft", "ss"]
+            }
+            Self::Tracer => {
+                let binary = tracer::binary();
+                return (!binary.is_file())
+                    .then(|| format!("no smtptrace binary at {}", binary.display()));
+            }
+            Self::Tcpdump => &["tcpdump"],
+            Self::Postfix => &["postfix", "smtp-source", "smtp-sink"],
+            Self::Openssl => &["openssl"],
+            Self::Bpftool => &["bpftool"],
+            Self::Setpriv => &["setpriv"],
+        };
+        let absent = programs.iter().find(|program| find_program(program).is_none())?;
+        Some(format!("{absent} is not installed"))
+    }
+}
+
+/// Finds a program on `PATH` or in the usual directories of administration tools.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    directories.map(|directory| directory.join(name)).find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether `test` must be skipped; if so, says why on standard output.
+///
+/// The line is written past the test runner's capture of `println!`, so that a skip is always seen:
+/// `SKIPPED: <test>: <reason>`.
+pub fn skipped(test: &str, needs: &[Prerequisite]) -> bool {
+    let Some(reason) = needs.iter().find_map(|need| need.missing()) else { return false };
+    report_skip(test, &reason);
+    true
+}
+
+/// Says on standard output that `test`, or a part of it, was left out.
+pub fn report_skip(test: &str, reason: &str) {
+    // Nothing sensible can be done if standard output is closed.
+    let _ = writeln!(io::stdout(), "SKIPPED: {test}: {reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_only_executables() {
+        assert!(find_program("sh").is_some());
+        assert_eq!(find_program("no-such-program-anywhere"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! Recordings, read as plain JSON: the schema is tested here, not shared.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::flow::Nanos;
+
+/// One `connection` line.
+#[derive(Debug, Clone)]
+pub struct Record {
+    json: Value,
+}
+
+impl Record {
+    /// The whole line, for messages.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// A field; it must be there, though it may be `null`.
+    pub fn field(&self, name: &str) -> Result<&Value> {
+        self.json.get(name).with_context(|| format!("no field {name} in {}", self.json))
+    }
+
+    /// A number; `None` for `null`.
+    pub fn number(&self, name: &str) -> Result<Option<u64>> {
+        match self.field(name)? {
+            Value::Null => Ok(None),
+            value => {
+                let number = value.as_u64().with_context(|| format!("{name} in {}", self.json))?;
+                Ok(Some(number))
+            }
+        }
+    }
+
+    /// A number that must be known.
+    pub fn known(&self, name: &str) -> Result<u64> {
+        self.number(name)?.with_context(|| format!("{name} is null in {}", self.json))
+    }
+
+    /// A text; `None` for `null`.
+    pub fn text(&self, name: &str) -> Result<Option<&str>> {
+        match self.field(name)? {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            _ => bail!("{name} is not a text in {}", self.json),
+        }
+    }
+
+    /// `start`.
+    pub fn start(&self) -> Result<Nanos> {
+        let text = self.text("start")?.context("start is null")?;
+        let moment = OffsetDateTime::parse(text, &Rfc3339)
+            .with_context(|| format!("start {text:?} is not RFC 3339"))?;
+        ensure!(moment.offset().is_utc(), "start {text:?} is not in UTC");
+        Ok(Nanos::try_from(moment.unix_timestamp_nanos())?)
+    }
+
+    /// `start` plus `lifetime_us`.
+    pub fn end(&self) -> Result<Nanos> {
+        let lifetime = Nanos::try_from(self.known("lifetime_us")?)?;
+        Ok(self.start()? + lifetime * 1_000)
+    }
+
+    /// `src` and `sport`.
+    pub fn client(&self) -> Result<SocketAddr> {
+        self.endpoint("src", "sport")
+    }
+
+    /// `dst` and `dport`.
+    pub fn server(&self) -> Result<SocketAddr> {
+        self.endpoint("dst", "dport")
+    }
+
+    fn endpoint(&self, address: &str, port: &str) -> Result<SocketAddr> {
+        let text = self.text(address)?.with_context(|| format!("{address} is null"))?;
+        let ip = text.parse().with_context(|| format!("{address} is {text:?}"))?;
+        Ok(SocketAddr::new(ip, u16::try_from(self.known(port)?)?))
+    }
+}
+
+/// A recording as it stands in a file.
+#[derive(Debug, Clone, Default)]
+pub struct Recording {
+    /// First line.
+    pub header: Value,
+    /// Connections, in the order of the file.
+    pub connections: Vec<Record>,
+    /// Last line, if tracing ended cleanly.
+    pub trailer: Option<Value>,
+    /// What follows the last line break: a line cut short.
+    pub remainder: String,
+}
+
+impl Recording {
+    /// Reads `file`. Every complete line must be JSON of a known kind, the header first and the
+    /// trailer last.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        Self::parse(&text).with_context(|| format!("recording {}", file.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let (lines, remainder) = text.rsplit_once('\n').unwrap_or(("", text));
+        let mut recording = Self { remainder: remainder.to_owned(), ..Self::default() };
+        for line in lines.lines() {
+            ensure!(recording.trailer.is_none(), "a line after the trailer: {line}");
+            let json: Value =
+                serde_json::from_str(line).with_context(|| format!("line {line:?}"))?;
+            let kind = json["kind"].as_str().unwrap_or_default().to_owned();
+            ensure!(json["schema"].is_u64(), "a line without a schema number: {line}");
+            ensure!(
+                recording.header.is_null() == (kind == "header"),
+                "a header must be the first line and nowhere else: {line}"
+            );
+            match kind.as_str() {
+                "header" => recording.header = json,
+                "connection" => recording.connections.push(Record { json }),
+                "trailer" => recording.trailer = Some(json),
+                _ => bail!("unknown kind: {line}"),
+            }
+        }
+        Ok(recording)
+    }
+
+    /// The trailer; fails if tracing did not end cleanly.
+    pub fn trailer(&self) -> Result<&Value> {
+        self.trailer.as_ref().context("the recording has no trailer")
+    }
+
+    /// A counter of the trailer's `trust`; `None` for `null`.
+    pub fn trust(&self, counter: &str) -> Result<Option<u64>> {
+        match self.trailer()?["trust"].get(counter) {
+            None => bail!("the trailer has no trust counter {counter}: {:?}", self.trailer),
+            Some(Value::Null) => Ok(None),
+            Some(value) => Ok(Some(value.as_u64().context("a trust counter is no number")?)),
+        }
+    }
+
+    /// Fails unless the trailer says that nothing was lost and counts the lines rightly.
+    pub fn ensure_complete(&self) -> Result<()> {
+        for counter in ["events_lost", "map_full", "undecodable", "connections_lost"] {
+            let count = self.trust(counter)?;
+            ensure!(count == Some(0), "{counter} is {count:?}: {:?}", self.trailer);
+        }
+        let counted = self.trailer()?["connections"].as_u64();
+        ensure!(
+            counted == Some(self.connections.len() as u64),
+            "the trailer counts {counted:?} connections, the file has {}",
+            self.connections.len()
+        );
+        ensure!(self.remainder.is_empty(), "unfinished line {:?}", self.remainder);
+        Ok(())
+    }
+
+    /// The only connection; fails if there are none or several.
+    pub fn single(&self) -> Result<&Record> {
+        match self.connections.as_slice() {
+            [record] => Ok(record),
+            records => {
+                let lines: Vec<String> = records.iter().map(|r| r.json.to_string()).collect();
+                bail!("expected one connection, got {}:\n{}", records.len(), lines.join("\n"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = r#"{"kind":"header","schema":1}"#;
+    const CONNECTION: &str = r#"{"kind":"connection","schema":1,"start":"2026-01-01T00:00:01.000002Z","lifetime_us":3,"srtt_us":null}"#;
+    const TRAILER: &str = r#"{"kind":"trailer","schema":1,"connections":1,"trust":{"events_lost":0,"map_full":0,"undecodable":0,"connections_lost":0}}"#;
+
+    #[test]
+    fn reads_lines_and_times() {
+        let text = format!("{HEADER}\n{CONNECTION}\n{TRAILER}\n");
+        let recording = Recording::parse(&text).unwrap();
+        recording.ensure_complete().unwrap();
+        let record = recording.single().unwrap();
+        assert_eq!(record.start().unwrap() % 1_000_000_000, 2_000);
+        assert_eq!(record.end().unwrap() - record.start().unwrap(), 3_000);
+        assert_eq!(record.number("srtt_us").unwrap(), None);
+        assert!(record.number("no_such_field").is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_out_of_order_or_lost() {
+        assert!(Recording::parse(&format!("{CONNECTION}\n{HEADER}\n")).is_err());
+        assert!(Recording::parse(&format!("{HEADER}\n{TRAILER}\n{CONNECTION}\n")).is_err());
+        assert!(Recording::parse(&format!("{HEADER}\nnot json\n")).is_err());
+        let lost = TRAILER.replace("\"events_lost\":0", "\"events_lost\":1");
+        let recording = Recording::parse(&format!("{HEADER}\n{CONNECTION}\n{lost}\n")).unwrap();
+        assert!(recording.ensure_complete().is_err());
+        let missing = Recording::parse(&format!("{HEADER}\n{TRAILER}\n")).unwrap();
+        assert!(missing.ensure_complete().is_err());
+        assert!(missing.single().is_err());
+    }
+
+    #[test]
+    fn keeps_a_line_cut_short_apart() {
+        let recording = Recording::parse(&format!("{HEADER}\n{CONNECTION}\n{{\"kind\"")).unwrap();
+        assert_eq!(recording.connections.len(), 1);
+        assert_eq!(recording.remainder, "{\"kind\"");
+        assert!(recording.trailer().is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! The command line: refusals that say what is wrong, and exit codes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use tests::{
+    lab::Lab,
+    prerequisite::{Prerequisite, skipped},
+    tracer,
+};
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A refusal: exit 2, nothing on standard output, and a message with all of `words`.
+fn check_refusal(output: &Output, words: &[&str]) {
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let message = stderr(output);
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn wrong_arguments() {
+    if skipped("wrong_arguments", &[Prerequisite::Tracer]) {
+        return;
+    }
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["--dport", "70000"], &["70000", "--dport"]),
+        (&["--dport", "smtp,,"], &["--dport"]),
+        (&["--dport", "0"], &["--dport"]),
+        (&["--group-by", "planet"], &["planet", "provider"]),
+        (&["--dest", "10.0.0.0/33"], &["10.0.0.0/33", "--dest"]),
+        (&["--duration", "soon"], &["soon", "--duration"]),
+        (&["--format", "papyrus"], &["papyrus", "json"]),
+        (&["--no-such-flag"], &["--no-such-flag"]),
+    ];
+    for (arguments, words) in cases {
+        check_refusal(&tracer::command(arguments).unwrap(), words);
+    }
+}
+
+#[test]
+fn help_and_version() {
+    if skipped("help_and_version", &[Prerequisite::Tracer]) {
+        return;
+    }
+    let help = tracer::command(["--help"]).unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    let text = String::from_utf8(help.stdout).unwrap();
+    for flag in ["--dport", "--record", "--format", "--duration", "--group-by", "report", "doctor"]
+    {
+        assert!(text.contains(flag), "{flag} is not in the help");
+    }
+    let version = tracer::command(["--version"]).unwrap();
+    assert_eq!(version.status.code(), Some(0));
+    assert!(String::from_utf8(version.stdout).unwrap().starts_with("smtptrace "));
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_refused_at_start() {
+    if skipped(
+        "a_recording_that_cannot_be_written_is_refused_at_start",
+        &[Prerequisite::Namespaces, Prerequisite::Tracer],
+    ) {
+        return;
+    }
+    let file = "/nonexistent/recording.jsonl";
+    // Without the refusal it would end by itself, with exit code 0.
+    let output = tracer::command(["--duration", "1s", "--record", file]).unwrap();
+    check_refusal(&output, &[file]);
+}
+
+#[test]
+fn doctor() {
+    if skipped("doctor", &[Prerequisite::Namespaces, Prerequisite::Tracer]) {
+        return;
+    }
+    let output = tracer::command(["doctor"]).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for hook in ["inet_sock_set_state", "tcp_probe", "tcp_destroy_sock"] {
+        assert!(text.contains(hook), "{hook} is not in {text}");
+    }
+}
+
+#[test]
+fn without_privileges() {
+    if skipped(
+        "without_privileges",
+        &[Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Setpriv],
+    ) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    // The build directory may be closed to other users.
+    let binary = lab.file("smtptrace");
+    fs::copy(tracer::binary(), &binary).unwrap();
+    let unprivileged = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["--inh-caps=-all", "--bounding-set=-all"]).arg(&binary).args(arguments);
+        command.output().unwrap()
+    };
+    let output = unprivileged(&["--duration", "1s"]);
+    check_refusal(&output, &[]);
+    let message = stderr(&output);
+    assert!(message.contains("CAP_BPF") || message.contains("root"), "{message}");
+
+    let output = unprivileged(&["doctor"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+
+    // Reports need no privileges at all.
+    let recording = lab.file("recording.jsonl");
+    fs::write(&recording, "").unwrap();
+    let output = unprivileged(&["report", recording.to_str().unwrap()]);
+    assert_ne!(output.status.code(), None, "{output:?}");
+    assert!(!stderr(&output).contains("CAP_BPF"), "{output:?}");
+}

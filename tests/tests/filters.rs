@@ -1,0 +1,164 @@
+//! Filters: each must let its own connections pass and no others.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tests::{
+    handover::Dialer,
+    lab::{self, Lab},
+    namespace::Namespace,
+    prerequisite::{Prerequisite, skipped},
+    server::{Script, Server},
+    session::Session,
+    tracer::{Run, Tracer},
+};
+
+const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
+const PATIENCE: Duration = Duration::from_secs(5);
+const NOBODY: u32 = 65_534;
+
+fn serve(namespace: &Namespace, address: SocketAddr) -> Server {
+    let script = Script::mail_server("220 server.test ESMTP");
+    Server::start(namespace, address, script).unwrap()
+}
+
+fn visit(namespace: &Namespace, to: SocketAddr) {
+    let mut session = Session::connect(namespace, to).unwrap();
+    session.begin().unwrap();
+    session.quit().unwrap();
+}
+
+fn finish(lab: &Lab, tracer: Tracer) -> Run {
+    lab.wait_for_ends(PATIENCE).unwrap();
+    tracer.stop_cleanly().unwrap()
+}
+
+/// A copy of the client program that every user may run, under the name `name`.
+fn program(lab: &Lab, name: &str) -> PathBuf {
+    let copy = lab.file(name);
+    fs::copy(Path::new(env!("CARGO_BIN_EXE_lab-session")), &copy).unwrap();
+    copy
+}
+
+#[test]
+fn destination_networks() {
+    if skipped("destination_networks", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let other = SocketAddr::from((lab::server_v4(1), lab.port()));
+    let servers = [lab.server_v4(), other, lab.server_v6()];
+    let _servers = servers.map(|address| serve(&lab.server, address));
+    for (network, expected) in [
+        ("10.71.2.3/32", other),
+        ("10.71.2.2/32", lab.server_v4()),
+        ("fd71:2::/64", lab.server_v6()),
+    ] {
+        let tracer = Tracer::start_with(&lab, &["--dest", network]).unwrap();
+        for server in servers {
+            visit(&lab.client, server);
+        }
+        let run = finish(&lab, tracer);
+        let record = run.recording.single().unwrap();
+        assert_eq!(record.server().unwrap(), expected, "--dest {network}");
+        assert_eq!(run.recording.header["filters"]["dest"][0], network);
+    }
+}
+
+#[test]
+fn processes_users_and_names() {
+    if skipped("processes_users_and_names", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let _server = serve(&lab.server, lab.server_v4());
+    let (plain, renamed) = (program(&lab, "lab-session"), program(&lab, "other-mta"));
+    let start =
+        |program: &Path, user| Dialer::start(&lab.client, program, lab.server_v4(), user).unwrap();
+    for filter in ["--pid", "--uid", "--comm"] {
+        let dialers = [start(&plain, None), start(&plain, Some(NOBODY)), start(&renamed, None)];
+        let (wanted, value) = match filter {
+            "--pid" => (dialers[0].pid(), dialers[0].pid().to_string()),
+            "--uid" => (dialers[1].pid(), NOBODY.to_string()),
+            _ => (dialers[2].pid(), "other-mta".to_owned()),
+        };
+        let tracer = Tracer::start_with(&lab, &[filter, &value]).unwrap();
+        for dialer in dialers {
+            dialer.dial().unwrap();
+        }
+        let run = finish(&lab, tracer);
+        let record = run.recording.single().unwrap();
+        assert_eq!(record.known("pid").unwrap(), u64::from(wanted), "{filter} {}", record.json());
+        if filter == "--uid" {
+            assert_eq!(record.known("uid").unwrap(), u64::from(NOBODY), "{}", record.json());
+        }
+    }
+}
+
+#[test]
+fn network_namespaces() {
+    if skipped("network_namespaces", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let _server = serve(&lab.server, lab.server_v4());
+    let inode = lab.router.inode().unwrap();
+    let tracer = Tracer::start_with(&lab, &["--netns", &inode.to_string()]).unwrap();
+    visit(&lab.client, lab.server_v4());
+    visit(&lab.router, lab.server_v4());
+    let run = finish(&lab, tracer);
+    let record = run.recording.single().unwrap();
+    assert_eq!(record.known("netns").unwrap(), inode, "{}", record.json());
+    assert_eq!(record.text("src").unwrap(), Some("10.71.2.1"), "{}", record.json());
+}
+
+#[test]
+fn loopback_only_on_request() {
+    if skipped("loopback_only_on_request", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, lab.port()));
+    let v6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, lab.port()));
+    let _servers = [v4, v6].map(|address| serve(&lab.client, address));
+    for (arguments, expected) in
+        [(&[][..], &[][..]), (&["--include-loopback"][..], &["127.0.0.1", "::1"][..])]
+    {
+        let tracer = Tracer::start_with(&lab, arguments).unwrap();
+        visit(&lab.client, v4);
+        visit(&lab.client, v6);
+        let run = finish(&lab, tracer);
+        let records = run.recording.connections.iter();
+        let seen: Vec<_> = records.map(|record| record.text("dst").unwrap().unwrap()).collect();
+        assert_eq!(seen, expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn several_ports() {
+    if skipped("several_ports", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    // The lab's port, and others above the range that labs draw from.
+    let ports = [lab.port(), 30_587, 30_465];
+    let address = |port| SocketAddr::from((lab::SERVER_V4, port));
+    let _servers = ports.map(|port| serve(&lab.server, address(port)));
+    let list = format!("{},{}", ports[0], ports[1]);
+    let tracer = Tracer::start_raw(&lab.file("recording.jsonl"), &["--dport", &list]).unwrap();
+    for port in ports {
+        visit(&lab.client, address(port));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let run = finish(&lab, tracer);
+    let records = run.recording.connections.iter();
+    let seen: Vec<_> = records.map(|record| record.known("dport").unwrap()).collect();
+    assert_eq!(seen, [u64::from(ports[0]), u64::from(ports[1])]);
+    assert_eq!(run.recording.header["filters"]["dport"], serde_json::json!(ports[..2]));
+}

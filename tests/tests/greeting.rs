@@ -1,0 +1,177 @@
+//! Greetings: late, in two parts, hostile, and unread.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{fs, time::Duration};
+
+use tests::{
+    lab::Lab,
+    prerequisite::{Prerequisite, skipped},
+    recording::Record,
+    server::{Script, Server, Step},
+    session::Session,
+    tracer::{Run, Tracer},
+};
+
+const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
+const TOLERANCE_US: u64 = 20_000;
+
+/// Traces one connection on which the client only waits for the complete greeting.
+fn trace(lab: &Lab, script: Script, arguments: &[&str]) -> Run {
+    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let tracer = Tracer::start_with(lab, arguments).unwrap();
+    let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+    session.reply().unwrap();
+    session.close();
+    lab.wait_for_ends(Duration::from_secs(5)).unwrap();
+    tracer.stop_cleanly().unwrap()
+}
+
+fn check_about(record: &Record, field: &str, expected_us: u64) {
+    let value = record.known(field).unwrap();
+    let close = value.abs_diff(expected_us) < TOLERANCE_US;
+    assert!(close, "{field} should be about {expected_us}: {}", record.json());
+}
+
+#[test]
+fn late() {
+    if skipped("late", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let script = Script::default()
+        .pause(Duration::from_secs(2))
+        .send("220 slow.test ESMTP\r\n")
+        .then(Step::DrainToEnd);
+    let run = trace(&lab, script, &[]);
+    let record = run.recording.single().unwrap();
+    check_about(record, "connect_us", 0);
+    check_about(record, "banner_us", 2_000_000);
+    check_about(record, "greeting_us", 2_000_000);
+    assert_eq!(record.text("banner_host").unwrap(), Some("slow.test"), "{}", record.json());
+    // The greeting is not a turn.
+    assert_eq!(record.known("turns").unwrap(), 0, "{}", record.json());
+}
+
+#[test]
+fn in_two_parts() {
+    if skipped("in_two_parts", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let script = Script::default()
+        .send("220-teaser.test wait\r\n")
+        .pause(Duration::from_secs(1))
+        .send("220 real.test ESMTP\r\n")
+        .then(Step::DrainToEnd);
+    let run = trace(&lab, script, &[]);
+    let record = run.recording.single().unwrap();
+    check_about(record, "banner_us", 0);
+    check_about(record, "greeting_us", 1_000_000);
+    assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
+}
+
+#[test]
+fn refusal() {
+    if skipped("refusal", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let script = Script::default().send("421 4.7.0 busy.test Error: too many connections\r\n");
+    let run = trace(&lab, script, &[]);
+    let record = run.recording.single().unwrap();
+    assert_eq!(record.known("banner_code").unwrap(), 421, "{}", record.json());
+    assert_eq!(record.text("end_cause").unwrap(), Some("peer_fin"), "{}", record.json());
+    assert_eq!(record.field("replies").unwrap()["421"], 1, "{}", record.json());
+}
+
+#[test]
+fn never_sent() {
+    if skipped("never_sent", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let script = Script::default().then(Step::DrainToEnd);
+    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    let session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    session.close();
+    lab.wait_for_ends(Duration::from_secs(5)).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    let record = run.recording.single().unwrap();
+    assert_eq!(record.number("banner_us").unwrap(), None, "{}", record.json());
+    assert_eq!(record.number("greeting_us").unwrap(), None, "{}", record.json());
+    assert_eq!(record.number("banner_code").unwrap(), None, "{}", record.json());
+    assert_eq!(record.text("end_cause").unwrap(), Some("local_fin"), "{}", record.json());
+    assert_eq!(record.text("end_during").unwrap(), Some("greeting"), "{}", record.json());
+    check_about(record, "lifetime_us", 300_000);
+}
+
+#[test]
+fn hostile() {
+    if skipped("hostile", &NEEDS) {
+        return;
+    }
+    let greetings: [Vec<u8>; 6] = [
+        b"220 \x1b[31mevil\x1b]0;title\x07.test ESMTP\r\n".to_vec(),
+        b"220-\x1b[2J\r\n220 \x9b31m<script>alert(1)</script>\r\n".to_vec(),
+        [b"220 ".as_slice(), &b"A".repeat(65_536), b"\r\n"].concat(),
+        b"220 \xff\xfe\xc3\x28.test ESMTP\r\n".to_vec(),
+        b"220 a\0b.test\r\n".to_vec(),
+        b"99999999999999999999 \r\n".to_vec(),
+    ];
+    let lab = Lab::up().unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    for greeting in &greetings {
+        let script = Script::default().then(Step::Send(greeting.clone())).then(Step::DrainToEnd);
+        let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+        let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+        session.reply().unwrap();
+        session.close();
+        lab.wait_for_ends(Duration::from_secs(5)).unwrap();
+    }
+    let run = tracer.stop_cleanly().unwrap();
+    assert_eq!(run.recording.connections.len(), greetings.len());
+    for record in &run.recording.connections {
+        assert!(record.number("banner_us").unwrap().is_some(), "{}", record.json());
+        let host = record.text("banner_host").unwrap().unwrap_or_default();
+        let clean = host.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        assert!(clean && host.len() <= 255, "{}", record.json());
+    }
+    let file = run.file.to_str().unwrap();
+    let mut outputs = vec![run.stdout.into_bytes(), run.stderr.into_bytes()];
+    outputs.push(fs::read(&run.file).unwrap());
+    for format in ["text", "json"] {
+        let output = tests::tracer::command(["report", file, "--format", format]).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        outputs.push(output.stdout);
+        outputs.push(output.stderr);
+    }
+    for output in outputs {
+        let text = String::from_utf8(output).expect("output is UTF-8");
+        let control = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+        assert_eq!(control, None, "{text:?}");
+        assert!(!text.contains("\\u001b"), "{text}");
+    }
+}
+
+#[test]
+fn unread_on_request() {
+    if skipped("unread_on_request", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let script = Script::default()
+        .pause(Duration::from_millis(200))
+        .send("220 secret.test ESMTP\r\n")
+        .then(Step::DrainToEnd);
+    let run = trace(&lab, script, &["--no-replies"]);
+    let record = run.recording.single().unwrap();
+    check_about(record, "banner_us", 200_000);
+    for unknown in ["banner_code", "banner_host", "replies", "greeting_us"] {
+        assert!(record.field(unknown).unwrap().is_null(), "{unknown}: {}", record.json());
+    }
+    assert_eq!(run.recording.header["filters"]["replies"], false, "{}", run.recording.header);
+    assert!(!fs::read_to_string(&run.file).unwrap().contains("secret.test"));
+}

@@ -1,0 +1,98 @@
+//! The facts of one connection, put into the words of the record.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use tracer_common::record::{ConnectionState, flag};
+
+use super::{
+    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending,
+    table::{Context, Entry},
+};
+use crate::errno;
+
+/// The record of a connection that ended, or of one still open at `now_ns`.
+pub(super) fn assemble(
+    state: &ConnectionState,
+    mut entry: Entry,
+    now_ns: u64,
+    context: &Context,
+) -> Connection {
+    entry.turns.finish(state);
+    let turns = &entry.turns;
+    let midlife = state.flags & flag::MIDLIFE != 0;
+    let established = state.established_ns != 0;
+    let end_cause = ending::cause(state);
+    let end_ns = match ending::first_end_ns(state) {
+        0 => now_ns,
+        end_ns => end_ns,
+    };
+    let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
+    let dst = address(&state.dst);
+    let replies = established.then_some(&entry.replies);
+    let greeting = replies.and_then(|replies| replies.greeting());
+    Connection {
+        kind: Kind::Connection,
+        schema: SCHEMA,
+        id: format!("{:016x}", state.id),
+        host: context.host.clone(),
+        start: context.clock.utc(state.start_ns),
+        seen_from: if midlife { SeenFrom::Midlife } else { SeenFrom::Connect },
+        family: if dst.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 },
+        src: address(&state.src),
+        sport: (state.sport != 0).then_some(state.sport),
+        dst,
+        dport: state.dport,
+        netns: (state.netns != 0).then_some(state.netns),
+        cgroup: (state.cgroup != 0).then_some(state.cgroup),
+        pid: Some(state.pid),
+        comm: Some(comm(&state.comm)),
+        uid: Some(state.uid),
+        owners: None,
+        connect_us: micros(state.start_ns, state.established_ns),
+        connect_error: (!established && state.errno != 0).then(|| errno::name(state.errno)),
+        banner_us: micros(state.established_ns, state.first_byte_ns),
+        greeting_us: greeting.and_then(|it| micros(state.established_ns, it.complete_ns)),
+        banner_code: greeting.map(|it| it.code),
+        banner_host: greeting.and_then(|it| it.host.clone()),
+        tls: replies.and_then(|replies| replies.tls()),
+        tls_handshake_us: None,
+        lifetime_us: if midlife { None } else { micros(state.start_ns, closed_ns) },
+        bytes_sent: Some(state.bytes_sent),
+        bytes_received: Some(state.bytes_received),
+        retransmits: Some(state.retransmits),
+        srtt_us: (state.srtt_us != 0).then_some(state.srtt_us),
+        turns: Some(state.turns),
+        transactions: None,
+        transactions_method: None,
+        transactions_exact: false,
+        replies: replies.and_then(|replies| replies.counts().cloned()),
+        transaction_spans_us: None,
+        idle_gaps_us: Some(turns.gaps_us().to_vec()),
+        idle_gaps_omitted: turns.gaps_omitted() + state.turns.saturating_sub(turns.seen()),
+        idle_max_survived_us: turns.max_survived_us(),
+        end_cause,
+        end_during: (!established && end_cause != EndCause::Open).then_some(EndDuring::Connect),
+        end_idle_us: established.then(|| end_ns.saturating_sub(state.last_data_ns) / 1_000),
+        end_suspect: None,
+        reset_ttl: None,
+        peer_ttl: None,
+        keepalive: (end_cause != EndCause::Open && established)
+            .then_some(state.flags & flag::KEEPALIVE != 0),
+        keepalive_idle_s: None,
+    }
+}
+
+/// From `from_ns` to `to_ns` in microseconds; `None` if either did not happen.
+fn micros(from_ns: u64, to_ns: u64) -> Option<u64> {
+    (from_ns != 0 && to_ns != 0).then(|| to_ns.saturating_sub(from_ns) / 1_000)
+}
+
+fn address(bytes: &[u8; 16]) -> IpAddr {
+    Ipv6Addr::from(*bytes).to_canonical()
+}
+
+/// A command name, which any process may choose for itself.
+fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

@@ -1,0 +1,111 @@
+//! What ended a connection, from the facts of the kernel.
+
+use tracer_common::record::{ConnectionState, flag};
+
+use super::EndCause;
+
+/// Error numbers of a connection that was given up for want of an answer: `ENETUNREACH`, `ETIMEDOUT`,
+/// `EHOSTUNREACH` (a soft error of the path that the timeout reports instead).
+const NO_ANSWER: [u32; 3] = [101, 110, 113];
+
+/// The first of FIN and reset, in either direction, and the kernel's CLOSE; 0 if none has come.
+pub(super) fn first_end_ns(state: &ConnectionState) -> u64 {
+    [
+        state.local_fin_ns,
+        state.peer_fin_ns,
+        state.rst_received_ns,
+        state.rst_sent_ns,
+        state.closed_ns,
+    ]
+    .into_iter()
+    .filter(|ns| *ns != 0)
+    .min()
+    .unwrap_or(0)
+}
+
+/// The cause. A reset that comes after a FIN is an ordinary end: most clean endings of TLS sessions
+/// contain one.
+pub(super) fn cause(state: &ConnectionState) -> EndCause {
+    if state.closed_ns == 0 {
+        return EndCause::Open;
+    }
+    if state.established_ns == 0 {
+        return if state.errno == 0 { EndCause::LocalFin } else { EndCause::ConnectError };
+    }
+    match (state.local_fin_ns, state.peer_fin_ns) {
+        (0, 0) => without_fin(state),
+        (0, _) => EndCause::PeerFin,
+        (local, peer) if peer != 0 && peer <= local => EndCause::PeerFin,
+        _ if is_unanswered(state) => EndCause::Unanswered,
+        _ => EndCause::LocalFin,
+    }
+}
+
+/// The application closed, but the path was silent already: data was being retransmitted, or was
+/// never acknowledged before the kernel gave up on the orphan.
+fn is_unanswered(state: &ConnectionState) -> bool {
+    state.flags & flag::CLOSED_UNANSWERED != 0
+        || state.unacked != 0 && NO_ANSWER.contains(&state.errno)
+}
+
+fn without_fin(state: &ConnectionState) -> EndCause {
+    const ECONNRESET: u32 = 104;
+    if state.rst_received_ns != 0 || state.errno == ECONNRESET {
+        EndCause::RstReceived
+    } else if NO_ANSWER.contains(&state.errno) {
+        EndCause::Timeout // a death by keepalive sends a reset as well
+    } else {
+        EndCause::RstSent // a close that sends no FIN is an abort
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+
+    use super::*;
+
+    fn closed() -> ConnectionState {
+        ConnectionState { established_ns: 1, closed_ns: 100, ..ConnectionState::zeroed() }
+    }
+
+    #[test]
+    fn connect() {
+        let failed = ConnectionState { established_ns: 0, errno: 111, ..closed() };
+        assert_eq!(cause(&failed), EndCause::ConnectError);
+        assert_eq!(cause(&ConnectionState { errno: 0, ..failed }), EndCause::LocalFin);
+    }
+
+    #[test]
+    fn first_fin_decides_and_a_later_reset_does_not() {
+        let local = ConnectionState { local_fin_ns: 50, rst_received_ns: 60, ..closed() };
+        assert_eq!(cause(&local), EndCause::LocalFin);
+        let peer = ConnectionState { peer_fin_ns: 40, ..local };
+        assert_eq!(cause(&peer), EndCause::PeerFin);
+        assert_eq!(first_end_ns(&peer), 40);
+    }
+
+    #[test]
+    fn resets_and_timeouts() {
+        let received = ConnectionState { rst_received_ns: 99, errno: 104, ..closed() };
+        assert_eq!(cause(&received), EndCause::RstReceived);
+        assert_eq!(cause(&ConnectionState { rst_sent_ns: 101, ..closed() }), EndCause::RstSent);
+        let keepalive = ConnectionState { rst_sent_ns: 99, errno: 110, ..closed() };
+        assert_eq!(cause(&keepalive), EndCause::Timeout);
+    }
+
+    #[test]
+    fn silence_before_our_close() {
+        let orphan = ConnectionState { local_fin_ns: 50, unacked: 6, errno: 110, ..closed() };
+        assert_eq!(cause(&orphan), EndCause::Unanswered);
+        let fin_only = ConnectionState { unacked: 0, ..orphan };
+        assert_eq!(cause(&fin_only), EndCause::LocalFin);
+        let early = ConnectionState { errno: 0, flags: flag::CLOSED_UNANSWERED, ..orphan };
+        assert_eq!(cause(&early), EndCause::Unanswered);
+    }
+
+    #[test]
+    fn not_closed_is_open() {
+        assert_eq!(cause(&ConnectionState { closed_ns: 0, ..closed() }), EndCause::Open);
+    }
+}

@@ -1,0 +1,244 @@
+//! What the server said in cleartext: greeting, reply codes, and where TLS begins.
+
+use std::collections::BTreeMap;
+
+use tracer_common::record::ReplySegment;
+
+use super::Tls;
+use crate::smtp::{Reply, ReplyParser, Step};
+
+/// Segments kept that arrived ahead of their turn.
+const AHEAD: usize = 16;
+
+/// The greeting of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Greeting {
+    /// Reply code.
+    pub(super) code: u16,
+    /// Host name, if one stands there: letters, digits, dots, hyphens and underscores, lower case.
+    pub(super) host: Option<String>,
+    /// When its last line was complete, `CLOCK_BOOTTIME`.
+    pub(super) complete_ns: u64,
+}
+
+/// The cleartext part of the server's stream, put together from segments.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Replies {
+    parser: ReplyParser,
+    /// Sequence number of the next byte to read; `None` before the first segment.
+    next: Option<u32>,
+    /// Segments that arrived ahead of their turn, by sequence number.
+    ahead: BTreeMap<u32, (u64, Vec<u8>)>,
+    greeting: Option<Greeting>,
+    counts: BTreeMap<u16, u32>,
+    tls: Option<Tls>,
+    incomplete: bool,
+}
+
+impl Replies {
+    /// Takes the next segment. Returns whether TLS has begun: nothing more is wanted then.
+    pub(super) fn segment(&mut self, meta: &ReplySegment, payload: &[u8]) -> bool {
+        if self.tls.is_some() {
+            return true;
+        }
+        let next = *self.next.get_or_insert(meta.rcv_nxt);
+        if meta.seq.wrapping_sub(next).cast_signed() > 0 {
+            if self.ahead.len() < AHEAD {
+                self.ahead.insert(meta.seq, (meta.time_ns, payload.to_vec()));
+            } else {
+                self.incomplete = true;
+            }
+            return false;
+        }
+        self.in_order(meta.seq, payload, meta.time_ns);
+        if (payload.len() as u64) < u64::from(meta.payload) {
+            // Longer than what the kernel hands over: the rest is missing.
+            self.skip_to(meta.seq.wrapping_add(meta.payload));
+        }
+        self.drain_ahead();
+        self.tls.is_some()
+    }
+
+    fn drain_ahead(&mut self) {
+        while let Some(next) = self.next {
+            let due = self.ahead.keys().copied().find(|seq| seq.wrapping_sub(next).cast_signed() <= 0);
+            let Some((seq, (time_ns, payload))) = due.and_then(|seq| self.ahead.remove_entry(&seq))
+            else {
+                return;
+            };
+            self.in_order(seq, &payload, time_ns);
+        }
+    }
+
+    /// Reads the part of a segment that is new.
+    fn in_order(&mut self, seq: u32, payload: &[u8], time_ns: u64) {
+        let Some(next) = self.next else { return };
+        let known = next.wrapping_sub(seq) as usize;
+        let Some(new) = payload.get(known..).filter(|new| !new.is_empty()) else { return };
+        #[expect(clippy::cast_possible_truncation, reason = "at most the bytes of one segment")]
+        let len = new.len() as u32;
+        self.next = Some(next.wrapping_add(len));
+        for byte in new {
+            match self.parser.feed(*byte) {
+                None | Some(Step::NotAReply) => {}
+                Some(Step::Reply(reply)) => self.reply(&reply, time_ns),
+                Some(Step::Tls) => {
+                    let first = self.greeting.is_none() && self.counts.is_empty();
+                    self.tls = Some(if first { Tls::Implicit } else { Tls::Starttls });
+                    self.ahead.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn skip_to(&mut self, seq: u32) {
+        if self.tls.is_none() {
+            self.incomplete = true;
+            self.parser = ReplyParser::new();
+            self.next = Some(seq);
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply, time_ns: u64) {
+        *self.counts.entry(reply.code).or_insert(0) += 1;
+        if self.greeting.is_none() && !self.incomplete {
+            let host = greeting_host(reply);
+            self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
+        }
+    }
+
+    /// The greeting, once it is complete.
+    pub(super) fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.as_ref()
+    }
+
+    /// Replies by code; `None` if some may be missing.
+    pub(super) fn counts(&self) -> Option<&BTreeMap<u16, u32>> {
+        (!self.incomplete && self.next.is_some()).then_some(&self.counts)
+    }
+
+    /// Whether and how the session was encrypted; `None` if the server never spoke.
+    pub(super) fn tls(&self) -> Option<Tls> {
+        self.next?;
+        Some(self.tls.unwrap_or(Tls::None))
+    }
+}
+
+/// The host name of a greeting (RFC 5321 section 4.2: the domain comes first). A teaser line, as
+/// postscreen sends it, may say anything, so the last line is asked before the first.
+fn greeting_host(reply: &Reply) -> Option<String> {
+    let [last, first] = [&reply.last, &reply.first].map(|text| host_name(text));
+    match last {
+        Some(host) if host.contains('.') || first.is_none() => Some(host),
+        _ => first,
+    }
+}
+
+/// The first word of `text`, if it could be a host name.
+fn host_name(text: &[u8]) -> Option<String> {
+    let word = text.split(|byte| matches!(byte, b' ' | b'\t')).next()?;
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let starts_well = word.first().is_some_and(u8::is_ascii_alphanumeric);
+    if !starts_well || word.len() > 255 || !word.iter().all(allowed) {
+        return None;
+    }
+    let host = String::from_utf8_lossy(word).to_ascii_lowercase();
+    Some(host.trim_end_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn meta(seq: u32, rcv_nxt: u32, payload: &[u8], time_ns: u64) -> ReplySegment {
+        let payload = u32::try_from(payload.len()).unwrap();
+        ReplySegment { seq, rcv_nxt, payload, time_ns, ..ReplySegment::zeroed() }
+    }
+
+    fn in_pieces(base: u32, pieces: &[&[u8]]) -> Replies {
+        let mut replies = Replies::default();
+        let (mut seq, mut time) = (base, 0);
+        for piece in pieces {
+            time += 1;
+            replies.segment(&meta(seq, seq, piece, time), piece);
+            seq = seq.wrapping_add(u32::try_from(piece.len()).unwrap());
+        }
+        replies
+    }
+
+    #[test]
+    fn greeting_is_complete_with_its_last_line() {
+        let pieces: [&[u8]; 3] = [b"220-Please wait\r\n", b"220 MX1.Example.", b"com ESMTP\r\n"];
+        let greeting = in_pieces(u32::MAX - 5, &pieces).greeting().unwrap().clone();
+        assert_eq!((greeting.code, greeting.complete_ns), (220, 3));
+        assert_eq!(greeting.host.as_deref(), Some("mx1.example.com"));
+    }
+
+    #[test]
+    fn first_line_names_the_host_when_the_last_does_not() {
+        let replies = in_pieces(7, &[b"220-mx.example.net ESMTP\r\n220 By connecting you agree\r\n"]);
+        assert_eq!(replies.greeting().unwrap().host.as_deref(), Some("mx.example.net"));
+    }
+
+    #[test]
+    fn hostile_greeting_has_no_host() {
+        for text in ["220 \x1b[31mroot\r\n", "220 <script>\r\n", "220 -rf\r\n", "220\r\n"] {
+            assert_eq!(in_pieces(1, &[text.as_bytes()]).greeting().unwrap().host, None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tls_is_told_from_cleartext() {
+        let starttls: &[u8] = b"220 a.b\r\n250 a\r\n220 go\r\n\x16\x03\x03";
+        assert_eq!(in_pieces(1, &[starttls]).tls(), Some(Tls::Starttls));
+        assert_eq!(in_pieces(1, &[b"\x16\x03\x03"]).tls(), Some(Tls::Implicit));
+        assert_eq!(in_pieces(1, &[b"220 a.b\r\n"]).tls(), Some(Tls::None));
+        assert_eq!(Replies::default().tls(), None);
+    }
+
+    #[test]
+    fn truncated_segment_makes_the_counts_unknown() {
+        let mut replies = Replies::default();
+        let mut cut = meta(0, 0, b"220 a.b\r\n", 1);
+        cut.payload = 5_000;
+        replies.segment(&cut, b"220 a.b\r\n");
+        assert_eq!(replies.counts(), None);
+        assert_eq!(replies.greeting().unwrap().code, 220);
+    }
+
+    proptest! {
+        /// However the stream is cut, doubled and shuffled within reach, the replies are the same.
+        #[test]
+        fn order_of_arrival_does_not_matter(
+            base in any::<u32>(),
+            cuts in prop::collection::vec(1_usize..20, 3..12),
+            swaps in prop::collection::vec((0_usize..12, 0_usize..12), 0..6),
+        ) {
+            let stream = b"220 mx.example ESMTP\r\n250-mx\r\n250 SIZE\r\n250 ok\r\n354 go\r\n250 ok\r\n";
+            let mut segments = Vec::new();
+            let mut at = 0;
+            for cut in cuts {
+                let end = (at + cut).min(stream.len());
+                segments.push((base.wrapping_add(u32::try_from(at).unwrap()), &stream[at..end]));
+                at = end;
+            }
+            segments.push((base.wrapping_add(u32::try_from(at).unwrap()), &stream[at..]));
+            for (a, b) in swaps {
+                let (a, b) = (a % segments.len(), b % segments.len());
+                segments.swap(a, b);
+            }
+            let doubled = segments[0];
+            segments.push(doubled);
+            let mut replies = Replies::default();
+            for (seq, payload) in segments {
+                replies.segment(&meta(seq, base, payload, 1), payload);
+            }
+            let counts = replies.counts().unwrap();
+            prop_assert_eq!(counts, &BTreeMap::from([(220, 1), (250, 3), (354, 1)]));
+        }
+    }
+}

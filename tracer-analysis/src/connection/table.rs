@@ -1,0 +1,204 @@
+//! Connections under way, as far as user space has to remember them: what was handed over before the
+//! end, by connection id.
+
+use std::collections::{HashMap, HashSet};
+
+use tracer_common::record::{ConnectionState, ReplySegment};
+
+use super::{Connection, assemble::assemble, replies::Replies, turns::Turns};
+use crate::{decoder::Event, utc::Utc};
+
+/// Turns times of the kernel into UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME` in nanoseconds. Boot time goes on during suspend, so
+    /// one measurement holds.
+    pub utc_minus_boot_ns: i128,
+}
+
+impl Clock {
+    /// The UTC of `boot_ns` nanoseconds of `CLOCK_BOOTTIME`.
+    pub fn utc(self, boot_ns: u64) -> Utc {
+        Utc::from_nanos(self.utc_minus_boot_ns + i128::from(boot_ns))
+    }
+}
+
+/// What records need besides the facts of their connection.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Name of this host.
+    pub host: String,
+    /// Turns times into UTC.
+    pub clock: Clock,
+}
+
+/// What is remembered of one connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entry {
+    pub(super) replies: Replies,
+    pub(super) turns: Turns,
+}
+
+/// Connections under way. Bounded: what does not fit is counted, and its records lack what would have
+/// been remembered.
+#[derive(Debug)]
+pub struct Table {
+    context: Context,
+    entries: HashMap<u64, Entry>,
+    limit: usize,
+    full: u64,
+}
+
+impl Table {
+    /// An empty table of at most `limit` connections.
+    pub fn new(context: Context, limit: usize) -> Self {
+        Self { context, entries: HashMap::new(), limit, full: 0 }
+    }
+
+    /// Takes a record of the kernel. Returns the connection if it ended.
+    pub fn event(&mut self, event: &Event) -> Option<Connection> {
+        match event {
+            Event::Closed(state) => Some(self.close(state, state.closed_ns)),
+            Event::Turns(batch) => {
+                if let Some(entry) = self.entry(batch.id) {
+                    for turn in batch.turns.iter().take(batch.count as usize) {
+                        entry.turns.turn(turn);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes a segment of the server in cleartext. Returns whether no more are wanted of this
+    /// connection.
+    pub fn reply(&mut self, meta: &ReplySegment, payload: &[u8]) -> bool {
+        self.entry(meta.id).is_none_or(|entry| entry.replies.segment(meta, payload))
+    }
+
+    /// The connection of `state`, at its end or, if it is still open, at `now_ns`. Forgets it.
+    pub fn close(&mut self, state: &ConnectionState, now_ns: u64) -> Connection {
+        let entry = self.entries.remove(&state.id).unwrap_or_default();
+        assemble(state, entry, now_ns, &self.context)
+    }
+
+    /// The UTC of `boot_ns` nanoseconds of `CLOCK_BOOTTIME`.
+    pub fn utc(&self, boot_ns: u64) -> Utc {
+        self.context.clock.utc(boot_ns)
+    }
+
+    /// Whether a further connection would not fit.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= self.limit
+    }
+
+    /// Forgets every connection that is not in `live`: its end was lost.
+    pub fn keep_only(&mut self, live: &HashSet<u64>) {
+        self.entries.retain(|id, _| live.contains(id));
+    }
+
+    /// Times something could not be remembered because the table was full.
+    pub fn full(&self) -> u64 {
+        self.full
+    }
+
+    fn entry(&mut self, id: u64) -> Option<&mut Entry> {
+        if self.is_full() && !self.entries.contains_key(&id) {
+            self.full += 1;
+            return None;
+        }
+        Some(self.entries.entry(id).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+    use tracer_common::record::{Turn, TurnBatch, direction};
+
+    use super::*;
+    use crate::connection::{EndCause, Family, Tls};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn table(limit: usize) -> Table {
+        let clock = Clock { utc_minus_boot_ns: 1_700_000_000 * 1_000_000_000 };
+        Table::new(Context { host: "mx1".into(), clock }, limit)
+    }
+
+    fn state() -> ConnectionState {
+        let mut dst = [0; 16];
+        dst[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 25]);
+        ConnectionState {
+            id: 0xabc,
+            start_ns: 10 * SECOND,
+            established_ns: 10 * SECOND + 3_000,
+            first_byte_ns: 12 * SECOND,
+            last_data_ns: 16 * SECOND,
+            local_fin_ns: 20 * SECOND,
+            closed_ns: 20 * SECOND + 1_000,
+            dst,
+            dport: 25,
+            turns: 3,
+            direction: direction::SERVER,
+            current: Turn { start_ns: 16 * SECOND, last_ns: 16 * SECOND, ..Turn::zeroed() },
+            ..ConnectionState::zeroed()
+        }
+    }
+
+    #[test]
+    fn record_says_what_the_kernel_saw() {
+        let mut table = table(10);
+        let mut batch = TurnBatch { id: 0xabc, count: 2, ..TurnBatch::zeroed() };
+        for (turn, at) in batch.turns.iter_mut().zip([12, 13]) {
+            let start_ns = at * SECOND;
+            *turn = Turn { start_ns, first_byte_ns: start_ns, last_ns: start_ns, ..*turn };
+        }
+        assert_eq!(table.event(&Event::Turns(Box::new(batch))), None);
+        let greeting = b"220 mx.example ESMTP\r\n";
+        let segment = ReplySegment {
+            id: 0xabc,
+            time_ns: 12 * SECOND,
+            payload: u32::try_from(greeting.len()).unwrap(),
+            ..ReplySegment::zeroed()
+        };
+        assert!(!table.reply(&segment, greeting));
+        let connection = table.event(&Event::Closed(Box::new(state()))).unwrap();
+        assert_eq!(connection.id, "0000000000000abc");
+        assert_eq!(connection.start.to_string(), "2023-11-14T22:13:30.000000Z");
+        assert_eq!((connection.family, connection.dst.to_string()), (Family::Ipv4, "192.0.2.25".into()));
+        assert_eq!((connection.connect_us, connection.banner_us), (Some(3), Some(1_999_997)));
+        assert_eq!((connection.banner_code, connection.tls), (Some(220), Some(Tls::None)));
+        assert_eq!(connection.banner_host.as_deref(), Some("mx.example"));
+        assert_eq!(connection.idle_gaps_us, Some(vec![1_000_000, 3_000_000]));
+        assert_eq!((connection.idle_gaps_omitted, connection.idle_max_survived_us), (0, Some(1_000_000)));
+        assert_eq!((connection.end_cause, connection.end_idle_us), (EndCause::LocalFin, Some(4_000_000)));
+        assert_eq!(connection.lifetime_us, Some(10_000_001));
+    }
+
+    #[test]
+    fn lost_turns_are_said() {
+        let connection = table(10).event(&Event::Closed(Box::new(state()))).unwrap();
+        assert_eq!((connection.turns, connection.idle_gaps_omitted), (Some(3), 2));
+    }
+
+    #[test]
+    fn full_table_counts_and_still_gives_a_record() {
+        let mut table = table(1);
+        let segment = |id| ReplySegment { id, ..ReplySegment::zeroed() };
+        table.reply(&segment(1), b"");
+        assert!(table.reply(&segment(0xabc), b""), "nothing more is wanted");
+        assert_eq!((table.is_full(), table.full()), (true, 1));
+        assert!(table.event(&Event::Closed(Box::new(state()))).is_some());
+        table.keep_only(&HashSet::new());
+        assert!(!table.is_full());
+    }
+
+    #[test]
+    fn open_connection_ends_with_the_trace() {
+        let open = ConnectionState { local_fin_ns: 0, closed_ns: 0, ..state() };
+        let connection = table(1).close(&open, 30 * SECOND);
+        assert_eq!((connection.end_cause, connection.lifetime_us), (EndCause::Open, Some(20_000_000)));
+        assert_eq!(connection.end_idle_us, Some(14_000_000));
+    }
+}

@@ -1,0 +1,175 @@
+//! What the connections of one set have in common.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    connection::{Connection, EndCause, SeenFrom},
+    destination::{Distribution, Timeline},
+};
+
+/// Distinct names of connect failures that are counted apart; others count as [`OTHER_FAILURE`].
+pub const FAILURE_NAMES: usize = 32;
+/// Distinct greeting codes that are counted apart; others count as [`OTHER_CODE`].
+pub const GREETING_CODES: usize = 32;
+/// Name of a failed connect without an errno: the application gave up, or the socket was closed.
+pub const GAVE_UP: &str = "gave_up";
+/// Name under which failures beyond [`FAILURE_NAMES`] are counted.
+pub const OTHER_FAILURE: &str = "other";
+/// Code under which greetings beyond [`GREETING_CODES`] are counted.
+pub const OTHER_CODE: u16 = 0;
+
+/// Counts and distributions of a set of connections.
+///
+/// Adding is commutative: as long as no documented limit is reached, [`Self::merge`] of two
+/// aggregates is the same as one over all their connections, in any order.
+#[derive(Debug, Clone, Default)]
+pub struct Aggregate {
+    /// All connections, also failed and open ones.
+    pub connections: u64,
+    /// Those that were never established, although they ended.
+    pub connect_failures: u64,
+    /// The same by name of the error (`ECONNREFUSED`, ...), or [`GAVE_UP`].
+    pub failures: BTreeMap<String, u64>,
+    /// Established ones that died: reset, timed out, or closed without an answer.
+    pub died: u64,
+    /// Still open when tracing ended.
+    pub open: u64,
+    /// Open before tracing began: of unknown age, and in no distribution but `idle_us`.
+    pub midlife: u64,
+    /// SYN to established, in microseconds.
+    pub connect_us: Distribution,
+    /// Established to the first byte of the greeting, in microseconds.
+    pub banner_us: Distribution,
+    /// Established to the end of the greeting, in microseconds.
+    pub greeting_us: Distribution,
+    /// SYN to CLOSE of established and finished connections, in microseconds.
+    pub lifetime_us: Distribution,
+    /// Idle gaps that ended in another turn, in microseconds.
+    pub idle_us: Distribution,
+    /// Turns of established and finished connections.
+    pub turns: Distribution,
+    /// Payload bytes sent; `None` if no connection knows.
+    pub bytes_sent: Option<u64>,
+    /// Payload bytes received; `None` if no connection knows.
+    pub bytes_received: Option<u64>,
+    /// Segments retransmitted; `None` if no connection knows.
+    pub retransmits: Option<u64>,
+    /// Connections by what ended them.
+    pub endings: BTreeMap<EndCause, u64>,
+    /// Greetings by reply code.
+    pub greeting_codes: BTreeMap<u16, u64>,
+    /// When the connections existed.
+    pub timeline: Timeline,
+}
+
+impl Aggregate {
+    /// Adds one connection.
+    pub fn add(&mut self, connection: &Connection) {
+        self.connections += 1;
+        *self.endings.entry(connection.end_cause).or_default() += 1;
+        self.add_ending(connection);
+        if let Some(code) = connection.banner_code {
+            count(&mut self.greeting_codes, &code, 1, GREETING_CODES, &OTHER_CODE);
+        }
+        sum(&mut self.bytes_sent, connection.bytes_sent);
+        sum(&mut self.bytes_received, connection.bytes_received);
+        sum(&mut self.retransmits, connection.retransmits.map(u64::from));
+        self.idle_us.extend(connection.idle_gaps_us.iter().flatten().copied());
+        self.timeline.add(connection);
+        match connection.seen_from {
+            SeenFrom::Midlife => self.midlife += 1,
+            SeenFrom::Connect => self.add_measures(connection),
+        }
+    }
+
+    fn add_ending(&mut self, connection: &Connection) {
+        if connection.end_cause == EndCause::Open {
+            self.open += 1;
+        } else if failed(connection) {
+            self.connect_failures += 1;
+            let name = connection.connect_error.as_deref().unwrap_or(GAVE_UP);
+            count(&mut self.failures, name, 1, FAILURE_NAMES, OTHER_FAILURE);
+        } else if DEATHS.contains(&connection.end_cause) {
+            self.died += 1;
+        }
+    }
+
+    /// Distributions of a connection that was seen from its SYN.
+    fn add_measures(&mut self, connection: &Connection) {
+        let measured = [
+            (&mut self.connect_us, connection.connect_us),
+            (&mut self.banner_us, connection.banner_us),
+            (&mut self.greeting_us, connection.greeting_us),
+        ];
+        for (distribution, value) in measured {
+            distribution.extend(value);
+        }
+        if connection.end_cause == EndCause::Open || failed(connection) {
+            return;
+        }
+        self.lifetime_us.extend(connection.lifetime_us);
+        self.turns.extend(connection.turns.map(u64::from));
+    }
+
+    /// Adds all connections of `other`. Call `timeline.shrink()` on a result that is kept.
+    pub fn merge(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.connect_failures += other.connect_failures;
+        self.died += other.died;
+        self.open += other.open;
+        self.midlife += other.midlife;
+        for (name, &n) in &other.failures {
+            count(&mut self.failures, name.as_str(), n, FAILURE_NAMES, OTHER_FAILURE);
+        }
+        for (code, &n) in &other.greeting_codes {
+            count(&mut self.greeting_codes, code, n, GREETING_CODES, &OTHER_CODE);
+        }
+        for (&cause, &n) in &other.endings {
+            *self.endings.entry(cause).or_default() += n;
+        }
+        self.connect_us.merge(&other.connect_us);
+        self.banner_us.merge(&other.banner_us);
+        self.greeting_us.merge(&other.greeting_us);
+        self.lifetime_us.merge(&other.lifetime_us);
+        self.idle_us.merge(&other.idle_us);
+        self.turns.merge(&other.turns);
+        sum(&mut self.bytes_sent, other.bytes_sent);
+        sum(&mut self.bytes_received, other.bytes_received);
+        sum(&mut self.retransmits, other.retransmits);
+        self.timeline.merge(&other.timeline);
+    }
+}
+
+/// Ends of an established connection that nobody wanted.
+const DEATHS: [EndCause; 3] = [EndCause::RstReceived, EndCause::Timeout, EndCause::Unanswered];
+
+/// Whether the connection ended without ever having been established.
+fn failed(connection: &Connection) -> bool {
+    match connection.end_cause {
+        EndCause::Open => false,
+        EndCause::ConnectError => true,
+        _ => !connection.established(),
+    }
+}
+
+/// Adds to a sum that is unknown until the first known value.
+fn sum(total: &mut Option<u64>, value: Option<u64>) {
+    if let Some(value) = value {
+        *total = Some(total.unwrap_or(0).saturating_add(value));
+    }
+}
+
+/// Adds to the count of `key`, or of `other` if there are `limit` keys already.
+fn count<K, Q>(counts: &mut BTreeMap<K, u64>, key: &Q, n: u64, limit: usize, other: &Q)
+where
+    K: Ord + std::borrow::Borrow<Q>,
+    Q: Ord + ToOwned<Owned = K> + ?Sized,
+{
+    let key = if counts.contains_key(key) || counts.len() < limit { key } else { other };
+    match counts.get_mut(key) {
+        Some(count) => *count += n,
+        None => {
+            counts.insert(key.to_owned(), n);
+        }
+    }
+}

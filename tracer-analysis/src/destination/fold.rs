@@ -1,0 +1,181 @@
+//! The fold: from connections, one by one, to aggregates of all destinations.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{
+    connection::{Connection, Family},
+    destination::{Aggregate, Group, GroupBy, Groups, Timeline, group::Cell},
+    utc::Utc,
+};
+
+/// Greeting hosts of one address that are kept apart. Connections that show yet another one count
+/// as those that showed none.
+pub const HOSTS_PER_ADDRESS: usize = 32;
+
+/// Aggregates of all connections so far, from which a report in any grouping can be made.
+///
+/// At most `max_destinations` addresses are kept, and as many greeting hosts in all; the connections
+/// to further addresses are added up in one aggregate for the others. Until one of these limits is
+/// reached, the order of the connections makes no difference.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    max_destinations: usize,
+    /// Number of (address, host) pairs.
+    hosts: usize,
+    addresses: BTreeMap<IpAddr, Address>,
+    others: Families,
+    /// Of all connections: more precise than the sum of those of the destinations.
+    timeline: Timeline,
+    window: Option<(Utc, Utc)>,
+}
+
+/// All that is known about one server address.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Address {
+    /// Connections by the host of their greeting. Boxed, because tree nodes have room for eleven.
+    pub(super) hosts: BTreeMap<Box<str>, Box<Aggregate>>,
+    /// Connections without a greeting that names a host.
+    pub(super) nameless: Option<Box<Aggregate>>,
+}
+
+/// Aggregates by address family.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Families {
+    pub(super) ipv4: Option<Box<Aggregate>>,
+    pub(super) ipv6: Option<Box<Aggregate>>,
+}
+
+impl Families {
+    pub(super) fn of(&mut self, family: Family) -> &mut Aggregate {
+        let aggregate = match family {
+            Family::Ipv4 => &mut self.ipv4,
+            Family::Ipv6 => &mut self.ipv6,
+        };
+        aggregate.get_or_insert_default()
+    }
+
+    pub(super) fn cells(&self) -> impl Iterator<Item = (Family, &Aggregate)> {
+        let ipv4 = self.ipv4.iter().map(|cell| (Family::Ipv4, cell.as_ref()));
+        ipv4.chain(self.ipv6.iter().map(|cell| (Family::Ipv6, cell.as_ref())))
+    }
+}
+
+impl Address {
+    fn cells(&self) -> impl Iterator<Item = &Aggregate> {
+        self.hosts.values().chain(&self.nameless).map(Box::as_ref)
+    }
+
+    /// The host that most connections showed; of several such hosts, the first in the alphabet.
+    pub(super) fn usual_host(&self) -> Option<&str> {
+        // `max_by` returns the last of several: go from the end of the alphabet to its beginning.
+        let hosts = self.hosts.iter().rev();
+        hosts.max_by_key(|(_, cell)| cell.connections).map(|(host, _)| host.as_ref())
+    }
+}
+
+impl Fold {
+    /// A fold that keeps at most `max_destinations` destinations apart.
+    pub fn new(max_destinations: usize) -> Self {
+        Self {
+            max_destinations,
+            hosts: 0,
+            addresses: BTreeMap::new(),
+            others: Families::default(),
+            timeline: Timeline::default(),
+            window: None,
+        }
+    }
+
+    /// Adds one connection.
+    pub fn add(&mut self, connection: &Connection) {
+        self.extend_window(connection.start, connection.end());
+        self.timeline.add(connection);
+        let host =
+            connection.banner_host.as_deref().map(normal_host).filter(|host| !host.is_empty());
+        self.cell(connection.dst.to_canonical(), host.as_deref()).add(connection);
+    }
+
+    /// Adds all connections of `other`. The limit of this fold stays in force.
+    pub fn merge(&mut self, other: &Self) {
+        if let Some((start, end)) = other.window {
+            self.extend_window(start, end);
+        }
+        self.timeline.merge(&other.timeline);
+        self.timeline.shrink();
+        for (&address, theirs) in &other.addresses {
+            let named = theirs.hosts.iter().map(|(host, cell)| (Some(host.as_ref()), cell));
+            let nameless = theirs.nameless.iter().map(|cell| (None, cell));
+            for (host, cell) in named.chain(nameless) {
+                let ours = self.cell(address, host);
+                ours.merge(cell);
+                ours.timeline.shrink();
+            }
+        }
+        for (family, theirs) in other.others.cells() {
+            let ours = self.others.of(family);
+            ours.merge(theirs);
+            ours.timeline.shrink();
+        }
+    }
+
+    /// The destinations, worst first; what was over the limit comes last as [`super::OTHER`].
+    pub fn groups(&self, by: GroupBy) -> Groups<'_> {
+        Groups::new(&self.addresses, &self.others, by, self.max_destinations)
+    }
+
+    /// All connections as one destination with the key `key`.
+    pub fn total(&self, key: &str) -> Group {
+        let all = !self.others.cells().any(|_| true);
+        let addresses = all.then_some(self.addresses.len() as u64);
+        let cells = self.addresses.iter().flat_map(|(&address, server)| {
+            server.cells().map(move |cell| -> Cell<'_> { (family(address), cell) })
+        });
+        let mut total = Group::new(key.to_owned(), cells.chain(self.others.cells()), addresses);
+        total.all.timeline = self.timeline.clone();
+        total
+    }
+
+    /// Number of destinations that are kept apart at most.
+    pub const fn max_destinations(&self) -> usize {
+        self.max_destinations
+    }
+
+    /// Earliest start and latest end of a connection; `None` if there are no connections.
+    pub const fn window(&self) -> Option<(Utc, Utc)> {
+        self.window
+    }
+
+    fn extend_window(&mut self, start: Utc, end: Utc) {
+        let (first, last) = self.window.unwrap_or((start, end));
+        self.window = Some((first.min(start), last.max(end)));
+    }
+
+    /// Where the connections to `address` that showed `host` are added up.
+    fn cell(&mut self, address: IpAddr, host: Option<&str>) -> &mut Aggregate {
+        let full = self.addresses.len() >= self.max_destinations;
+        if full && !self.addresses.contains_key(&address) {
+            return self.others.of(family(address));
+        }
+        let address = self.addresses.entry(address).or_default();
+        let room = self.hosts < self.max_destinations && address.hosts.len() < HOSTS_PER_ADDRESS;
+        match host {
+            Some(host) if room || address.hosts.contains_key(host) => {
+                address.hosts.entry(host.into()).or_insert_with(|| {
+                    self.hosts += 1;
+                    Box::default()
+                })
+            }
+            _ => address.nameless.get_or_insert_default(),
+        }
+    }
+}
+
+/// The family of an address that is in its canonical form.
+pub(super) const fn family(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+}
+
+/// A host name in the form in which it is compared.
+fn normal_host(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}

@@ -1,0 +1,26 @@
+//! Destinations: what the connections to one server, network, host or provider have in common.
+//!
+//! [`Fold`] takes connections one by one and keeps one [`Aggregate`] per address and greeting host.
+//! How they are grouped ([`GroupBy`]) is decided when the report is made, so it does not depend on
+//! the order of the records. Memory is bounded: every collection here has a documented limit, and
+//! what goes beyond one is counted, not dropped.
+
+mod aggregate;
+mod fold;
+mod group;
+mod histogram;
+mod key;
+mod minutes;
+mod timeline;
+
+pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
+pub use fold::{Fold, HOSTS_PER_ADDRESS};
+pub use group::{Group, Groups, OTHER};
+pub use histogram::{Distribution, HistogramSummary};
+pub use key::{GroupBy, UnknownGroupBy};
+pub use timeline::{Peak, Timeline};
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

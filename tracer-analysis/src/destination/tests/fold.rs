@@ -1,0 +1,212 @@
+use proptest::prelude::*;
+
+use crate::{
+    connection::{Connection, EndCause, SeenFrom},
+    destination::{
+        Aggregate, Fold, GAVE_UP, Group, GroupBy, HOSTS_PER_ADDRESS, OTHER,
+        sample::{any_connection, connection, failed},
+    },
+};
+
+fn fold<'a>(limit: usize, connections: impl IntoIterator<Item = &'a Connection>) -> Fold {
+    let mut fold = Fold::new(limit);
+    connections.into_iter().for_each(|connection| fold.add(connection));
+    fold
+}
+
+fn keys(fold: &Fold, by: GroupBy) -> Vec<String> {
+    fold.groups(by).map(|group| group.key).collect()
+}
+
+fn named(dst: &str, host: &str) -> Connection {
+    Connection { banner_host: Some(host.to_owned()), ..connection(dst, 0, 1) }
+}
+
+/// All that can be known of a fold, in a form that can be compared.
+fn views(fold: &Fold) -> Vec<String> {
+    let groups = GroupBy::ALL.into_iter().flat_map(|by| fold.groups(by));
+    groups.chain([fold.total("total")]).map(|group| view(&group)).collect()
+}
+
+fn view(group: &Group) -> String {
+    let aggregates =
+        [Some(&group.all), group.ipv4.as_ref(), group.ipv6.as_ref()].map(|aggregate| {
+            aggregate.cloned().map(|mut rest| {
+                let times = std::mem::take(&mut rest.timeline);
+                (rest, times.peak(), times.opened_per_minute_peak(), times.opened_count())
+            })
+        });
+    format!("{} {:?} {aggregates:?}", group.key, group.addresses)
+}
+
+#[test]
+fn a_failed_connect_is_no_session() {
+    let mut all = Aggregate::default();
+    all.add(&failed("192.0.2.1", 0, 900, "ECONNREFUSED"));
+    all.add(&Connection {
+        connect_error: None,
+        end_cause: EndCause::LocalFin,
+        ..failed("192.0.2.1", 0, 900, "")
+    });
+    assert_eq!((all.connections, all.connect_failures, all.died), (2, 2, 0));
+    assert_eq!(all.failures["ECONNREFUSED"], 1);
+    assert_eq!(all.failures[GAVE_UP], 1);
+    assert_eq!(all.lifetime_us.count() + all.connect_us.count() + all.turns.count(), 0);
+    assert_eq!(all.timeline.peak().connections, 2, "it was open while it was tried");
+}
+
+#[test]
+fn unknown_ages_and_open_connections_stay_out_of_lifetimes() {
+    let mut all = Aggregate::default();
+    let gaps = Some(vec![200_000]);
+    all.add(&Connection {
+        seen_from: SeenFrom::Midlife,
+        idle_gaps_us: gaps.clone(),
+        ..connection("192.0.2.1", 0, 900)
+    });
+    all.add(&Connection {
+        end_cause: EndCause::Open,
+        idle_gaps_us: gaps,
+        ..connection("192.0.2.1", 0, 900)
+    });
+    assert_eq!((all.midlife, all.open, all.connections), (1, 1, 2));
+    assert_eq!((all.lifetime_us.count(), all.turns.count()), (0, 0));
+    assert_eq!(all.connect_us.count(), 1, "of the open one");
+    assert_eq!(all.idle_us.count(), 2);
+    assert_eq!(all.timeline.opened_count(), 1);
+}
+
+#[test]
+fn unknown_sums_are_unknown() {
+    let mut all = Aggregate::default();
+    all.add(&Connection { bytes_sent: None, ..connection("192.0.2.1", 0, 1) });
+    assert_eq!((all.bytes_sent, all.bytes_received), (None, Some(400)));
+    all.add(&connection("192.0.2.1", 0, 1));
+    assert_eq!(all.bytes_sent, Some(1_000));
+}
+
+#[test]
+fn names_of_failures_are_bounded() {
+    let mut all = Aggregate::default();
+    for n in 0..100 {
+        all.add(&failed("192.0.2.1", 0, 1, &format!("E{n}")));
+        all.add(&Connection { banner_code: Some(200 + n), ..connection("192.0.2.1", 0, 1) });
+    }
+    assert_eq!((all.failures.len(), all.greeting_codes.len()), (33, 33));
+    assert_eq!(all.failures["other"], 68);
+    assert_eq!(all.greeting_codes[&0], 68);
+}
+
+#[test]
+fn a_failed_connect_belongs_to_the_host_of_its_address() {
+    let all = [
+        named("192.0.2.1", "MX2.Example.ORG."),
+        named("192.0.2.1", "mx1.example.org"),
+        failed("192.0.2.1", 0, 1, "ECONNREFUSED"),
+        failed("2001:db8::1", 0, 1, "ECONNREFUSED"),
+    ];
+    let fold = fold(10, &all);
+    let groups: Vec<Group> = fold.groups(GroupBy::Host).collect();
+    assert_eq!(
+        groups.iter().map(|group| group.key.as_str()).collect::<Vec<_>>(),
+        ["[IPv6:2001:db8::1]", "mx1.example.org", "mx2.example.org"]
+    );
+    assert_eq!(groups[1].all.connections, 2, "as often as mx2, but first in the alphabet");
+    assert_eq!(keys(&fold, GroupBy::Provider), ["[IPv6:2001:db8::1]", "example.org"]);
+}
+
+#[test]
+fn families_are_kept_apart_and_together() {
+    let all = [
+        named("192.0.2.1", "mx.example.org"),
+        named("192.0.2.2", "mx.example.org"),
+        named("2001:db8::1", "mx.example.org"),
+        named("::ffff:192.0.2.1", "mx.example.org"),
+    ];
+    let group = fold(10, &all).groups(GroupBy::Host).next().unwrap();
+    assert_eq!((group.all.connections, group.addresses), (4, Some(3)));
+    assert_eq!(group.ipv4.unwrap().connections, 3);
+    assert_eq!(group.ipv6.unwrap().connections, 1);
+}
+
+#[test]
+fn the_worst_destination_comes_first() {
+    let died = |dst| Connection { end_cause: EndCause::Timeout, ..connection(dst, 0, 1) };
+    let mut all = vec![failed("192.0.2.1", 0, 1, "E"), died("192.0.2.1"), died("192.0.2.2")];
+    all.extend((0..9).map(|_| connection("192.0.2.2", 0, 1)));
+    all.extend([died("192.0.2.3"), connection("192.0.2.4", 0, 1), connection("192.0.2.5", 0, 1)]);
+    all.push(connection("192.0.2.5", 0, 1));
+    let expected = ["192.0.2.1", "192.0.2.3", "192.0.2.2", "192.0.2.5", "192.0.2.4"];
+    assert_eq!(keys(&fold(10, &all), GroupBy::Address), expected);
+}
+
+#[test]
+fn what_is_over_the_limit_is_other() {
+    let all = [
+        connection("192.0.2.1", 0, 1),
+        named("192.0.2.2", "a.example"),
+        named("2001:db8::1", "b.example"),
+    ];
+    let fold = fold(1, &all);
+    assert_eq!(keys(&fold, GroupBy::Address), ["192.0.2.1", OTHER]);
+    let other = fold.groups(GroupBy::Host).last().unwrap();
+    assert_eq!((other.all.connections, other.addresses), (2, None));
+    assert_eq!((other.ipv4.unwrap().connections, other.ipv6.unwrap().connections), (1, 1));
+    assert_eq!(fold.total("total").addresses, None);
+}
+
+#[test]
+fn a_server_that_keeps_changing_its_name_takes_no_more_memory() {
+    let all: Vec<_> = (0..100).map(|n| named("192.0.2.1", &format!("mx{n:03}.example"))).collect();
+    let fold = fold(1000, &all);
+    let groups: Vec<_> = fold.groups(GroupBy::Host).collect();
+    assert_eq!(groups.len(), HOSTS_PER_ADDRESS);
+    assert_eq!(groups.iter().map(|group| group.all.connections).sum::<u64>(), 100);
+}
+
+proptest! {
+    #[test]
+    fn order_makes_no_difference(
+        (all, shuffled) in prop::collection::vec(any_connection(), 0..60)
+            .prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+    ) {
+        prop_assert_eq!(views(&fold(100, &all)), views(&fold(100, &shuffled)));
+    }
+
+    #[test]
+    fn merging_is_folding_over_both(
+        all in prop::collection::vec((any_connection(), any::<bool>()), 0..60),
+    ) {
+        let part = |left| fold(100, all.iter().filter(|(_, l)| *l == left).map(|(c, _)| c));
+        let both = views(&fold(100, all.iter().map(|(c, _)| c)));
+        let (mut forwards, mut backwards) = (part(true), part(false));
+        forwards.merge(&part(false));
+        backwards.merge(&part(true));
+        prop_assert_eq!(&views(&forwards), &both);
+        prop_assert_eq!(&views(&backwards), &both);
+    }
+
+    #[test]
+    fn every_connection_is_in_exactly_one_destination(
+        all in prop::collection::vec(any_connection(), 0..60),
+        extra in prop::collection::vec(any_connection(), 0..20),
+        limit in 0..9_usize,
+    ) {
+        let mut fold = fold(limit, &all);
+        fold.merge(&self::fold(9 - limit, &extra));
+        let records = (all.len() + extra.len()) as u64;
+        prop_assert_eq!(fold.total("total").all.connections, records);
+        for by in GroupBy::ALL {
+            let groups: Vec<Group> = fold.groups(by).collect();
+            prop_assert_eq!(groups.iter().map(|group| group.all.connections).sum::<u64>(), records);
+            let kept = groups.iter().filter(|group| group.key != OTHER).count();
+            prop_assert!(kept <= limit);
+            for group in groups {
+                let families = [&group.ipv4, &group.ipv6].map(|f| f.as_ref().map_or(0, |f| f.connections));
+                prop_assert_eq!(families.iter().sum::<u64>(), group.all.connections);
+                prop_assert_eq!(group.all.endings.values().sum::<u64>(), group.all.connections);
+                prop_assert_eq!(group.all.failures.values().sum::<u64>(), group.all.connect_failures);
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hdrhistogram::{Histogram, serialization::Deserializer};
+use proptest::prelude::*;
+
+use crate::destination::{Distribution, HistogramSummary};
+
+fn distribution(values: &[u64]) -> Distribution {
+    let mut distribution = Distribution::default();
+    distribution.extend(values.iter().copied());
+    distribution
+}
+
+fn decode(summary: &HistogramSummary) -> Histogram<u64> {
+    let bytes = STANDARD.decode(summary.hdr.as_ref().unwrap()).unwrap();
+    Deserializer::new().deserialize(&mut &bytes[..]).unwrap()
+}
+
+#[test]
+fn nothing_is_null() {
+    let summary = Distribution::default().summary();
+    assert_eq!(summary, HistogramSummary::default());
+    assert_eq!((summary.count, summary.min, summary.p99, summary.hdr), (0, None, None, None));
+}
+
+#[test]
+fn few_values_are_exact() {
+    let summary = distribution(&[100_001, 7, 100_003, 0]).summary();
+    assert_eq!(summary.count, 4);
+    assert_eq!((summary.min, summary.max), (Some(0), Some(100_003)));
+    assert_eq!((summary.p50, summary.p90, summary.p99), (Some(7), Some(100_003), Some(100_003)));
+    assert_eq!(decode(&summary).len(), 4);
+}
+
+#[test]
+fn zeros_and_extremes_count() {
+    let zeros = distribution(&[0; 200]).summary();
+    assert_eq!((zeros.count, zeros.p50, zeros.max), (200, Some(0), Some(0)));
+    assert_eq!(decode(&zeros).len(), 200);
+    let huge = distribution(&[u64::MAX, 1]).summary();
+    assert_eq!(huge.max, Some(Distribution::BOUND));
+    assert_eq!(huge.p99, Some(Distribution::BOUND));
+    assert_eq!(decode(&huge).len(), 2);
+}
+
+#[test]
+fn odd_shares_are_clamped() {
+    let values = distribution(&[1, 2, 3]);
+    assert_eq!(values.quantile(-1.0), Some(1));
+    assert_eq!(values.quantile(2.0), Some(3));
+    assert_eq!(values.quantile(f64::NAN), Some(1));
+}
+
+fn any_values() -> impl Strategy<Value = Vec<u64>> {
+    let value = prop_oneof![0..1_000_u64, 0..100_000_000_u64, any::<u64>().prop_map(|v| v >> 11)];
+    prop::collection::vec(value, 1..600)
+}
+
+proptest! {
+    #[test]
+    fn quantiles_are_at_most_one_percent_high(mut values in any_values(), q in 0.0..=1.0_f64) {
+        let measured = distribution(&values);
+        values.sort_unstable();
+        let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
+        let expected = values[rank - 1];
+        let got = measured.quantile(q).unwrap();
+        prop_assert!(got >= expected && got - expected <= expected / 100, "{got} for {expected}");
+        prop_assert_eq!(measured.min(), values.first().copied());
+        prop_assert_eq!(measured.max(), values.last().copied());
+    }
+
+    #[test]
+    fn merging_is_recording_all_in_any_order(values in any_values(), cut in any::<prop::sample::Index>()) {
+        let (a, b) = values.split_at(cut.index(values.len()));
+        let mut forwards = distribution(a);
+        forwards.merge(&distribution(b));
+        let mut backwards = distribution(b);
+        backwards.merge(&distribution(a));
+        prop_assert_eq!(&forwards, &distribution(&values));
+        prop_assert_eq!(&forwards, &backwards);
+    }
+
+    #[test]
+    fn the_exported_histogram_says_the_same(values in any_values()) {
+        let summary = distribution(&values).summary();
+        let histogram = decode(&summary);
+        prop_assert_eq!(histogram.len(), summary.count);
+        for (q, value) in [(0.5, summary.p50), (0.9, summary.p90), (0.99, summary.p99)] {
+            let (theirs, ours) = (histogram.value_at_quantile(q) as f64, value.unwrap() as f64);
+            prop_assert!((theirs - ours).abs() <= ours / 100.0, "{theirs} for {ours}");
+        }
+    }
+}
+
+#[test]
+fn buckets_overflow_into_others() {
+    let million = distribution(&[1_000; 1_200_000]);
+    assert_eq!(million.quantile(1.0), Some(1_000));
+    let mut twice = million.clone();
+    twice.merge(&million);
+    assert_eq!((twice.count(), decode(&twice.summary()).len()), (2_400_000, 2_400_000));
+    assert_eq!(twice, distribution(&[1_000; 2_400_000]));
+}

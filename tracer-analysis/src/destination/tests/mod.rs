@@ -1,0 +1,3 @@
+mod fold;
+mod histogram;
+mod timeline;

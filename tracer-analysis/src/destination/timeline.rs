@@ -1,0 +1,313 @@
+//! How many connections existed at the same time, and how many were opened per minute.
+
+use crate::{
+    connection::{Connection, SeenFrom},
+    destination::minutes::Minutes,
+    utc::Utc,
+};
+
+/// The most connections that existed at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peak {
+    /// How many.
+    pub connections: u64,
+    /// Whether this is the exact number. If not, it is an upper bound; or, where connections are
+    /// involved of which the end is unknown, an estimate.
+    pub exact: bool,
+}
+
+/// The begin and end of each connection of a set, in bounded memory.
+///
+/// A connection exists from its start (included) to its end (excluded), at least for one
+/// microsecond. When there are more than [`Self::POINTS`] begins and ends, the oldest half of them is
+/// folded into blocks, each of which knows only its sum and the highest count within. The further in
+/// the past, the larger are the blocks, so their number only grows with the logarithm of that of the
+/// connections. Folding loses nothing unless a connection comes later that began or ended inside a
+/// block: then the order inside is unknown. The peak is no longer `exact` but an upper bound, too
+/// high by about one in [`Self::PRECISION`] if such connections come in the order in which they ended; if
+/// whole timelines are merged that overlap, by at most the sum of their own peaks.
+#[derive(Debug, Clone, Default)]
+pub struct Timeline {
+    points: Vec<Point>,
+    blocks: Vec<Block>,
+    /// Of the points that were folded.
+    minutes: Minutes,
+    opened: u64,
+    inexact: bool,
+}
+
+impl Timeline {
+    /// Begins and ends that are kept before the oldest are folded.
+    pub const POINTS: usize = 8192;
+    /// One over the size of a block, relative to the begins and ends that came after it: 0.8 %.
+    pub const PRECISION: u64 = 128;
+    /// Blocks after a merge before they are folded again.
+    const BLOCKS: usize = 2048;
+
+    /// Adds a connection.
+    pub fn add(&mut self, connection: &Connection) {
+        match connection.seen_from {
+            SeenFrom::Connect => self.opened(connection.start, connection.end()),
+            SeenFrom::Midlife => {
+                let end = connection.lifetime_us.map(|_| connection.end());
+                self.seen(connection.start, end);
+            }
+        }
+    }
+
+    /// Adds a connection that was opened at `start` and existed until `end`.
+    pub fn opened(&mut self, start: Utc, end: Utc) {
+        self.opened += 1;
+        self.add_points(Point::new(start, Step::Opened), start, end);
+    }
+
+    /// Adds a connection that was open already when it was first seen at `start`. It does not count
+    /// as opened in that minute. Without a known `end` the peak is an estimate from here on.
+    pub fn seen(&mut self, start: Utc, end: Option<Utc>) {
+        self.inexact |= end.is_none();
+        self.add_points(Point::new(start, Step::Seen), start, end.unwrap_or(start));
+    }
+
+    fn add_points(&mut self, begin: Point, start: Utc, end: Utc) {
+        let end = end.max(start.plus_micros(1));
+        self.points.extend([begin, Point::new(end, Step::Ended)]);
+        if self.points.len() > Self::POINTS {
+            self.fold_to(Self::POINTS / 2, Self::PRECISION);
+        }
+    }
+
+    /// Adds the connections of `other`. The result can take as much memory as both; see
+    /// [`Self::shrink`].
+    pub fn merge(&mut self, other: &Self) {
+        self.points.extend_from_slice(&other.points);
+        self.blocks.extend_from_slice(&other.blocks);
+        self.minutes.merge(&other.minutes);
+        self.opened += other.opened;
+        self.inexact |= other.inexact;
+    }
+
+    /// Brings the memory back within the limits after a merge.
+    pub fn shrink(&mut self) {
+        if self.points.len() > Self::POINTS || self.blocks.len() > Self::BLOCKS {
+            self.fold_to(Self::POINTS / 2, Self::PRECISION);
+            self.points.shrink_to_fit();
+        }
+    }
+
+    /// Number of connections opened; those that were open already do not count.
+    pub const fn opened_count(&self) -> u64 {
+        self.opened
+    }
+
+    /// The most connections opened in one minute (UTC-aligned).
+    pub fn opened_per_minute_peak(&self) -> u64 {
+        let mut minutes = self.minutes.clone();
+        for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
+            minutes.count(point.at());
+        }
+        minutes.peak()
+    }
+
+    /// The most connections that existed at the same instant.
+    pub fn peak(&self) -> Peak {
+        let mut points = self.points.clone();
+        points.sort_unstable();
+        let (mut level, mut highest) = (0_i64, 0_i64);
+        let apart = separate(&self.blocks, &points, |block| {
+            highest = highest.max(level.saturating_add(block.highest));
+            level = level.saturating_add(block.sum);
+        });
+        Peak { connections: u64::try_from(highest).unwrap_or(0), exact: apart && !self.inexact }
+    }
+
+    /// Folds all points but the newest `keep` into blocks.
+    pub(super) fn fold_to(&mut self, keep: usize, precision: u64) {
+        self.points.sort_unstable();
+        let cut = self.points.len().saturating_sub(keep);
+        let Some(newest) = cut.checked_sub(1).map(|last| self.points[last].at()) else { return };
+        // Points of one instant stay together: their order is known.
+        let cut = self.points.partition_point(|point| point.at() <= newest);
+        let kept = self.points.split_off(cut);
+        for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
+            self.minutes.count(point.at());
+        }
+        let mut blocks = Vec::with_capacity(self.points.len() + self.blocks.len());
+        self.inexact |= !separate(&self.blocks, &self.points, |block| blocks.push(block));
+        self.blocks = condense(&blocks, kept.len() as u64, precision);
+        self.points = kept;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Ended,
+    Seen,
+    Opened,
+}
+
+/// An instant and what happened then, in one integer: they sort by time, ends before begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Point(i64);
+
+impl Point {
+    fn new(at: Utc, step: Step) -> Self {
+        Self((at.micros().clamp(i64::MIN >> 2, i64::MAX >> 2) << 2) | step as i64)
+    }
+
+    const fn at(self) -> Utc {
+        Utc::from_micros(self.0 >> 2)
+    }
+
+    const fn step(self) -> Step {
+        match self.0 & 3 {
+            0 => Step::Ended,
+            1 => Step::Seen,
+            _ => Step::Opened,
+        }
+    }
+}
+
+/// What happened between two instants, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Block {
+    first: i64,
+    last: i64,
+    /// By how much the number of connections is higher after it than before.
+    sum: i64,
+    /// By how much it is higher at most within; at least 0.
+    highest: i64,
+    /// Begins and ends in it.
+    points: u64,
+}
+
+impl Block {
+    /// The order in which blocks are swept: at one instant, ends before begins.
+    const fn order(&self) -> (i64, i64, i64) {
+        (self.first, self.last, self.sum)
+    }
+
+    const fn is_instant(&self) -> bool {
+        self.first == self.last
+    }
+
+    /// Both, `next` happening after this one.
+    fn then(self, next: Self) -> Self {
+        Self {
+            last: next.last,
+            sum: self.sum.saturating_add(next.sum),
+            highest: self.highest.max(self.sum.saturating_add(next.highest)),
+            points: self.points + next.points,
+            ..self
+        }
+    }
+
+    /// Both, in an unknown order: `highest` is an upper bound.
+    fn among(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            sum: self.sum.saturating_add(other.sum),
+            highest: self.highest.saturating_add(other.highest),
+            points: self.points + other.points,
+        }
+    }
+
+    /// An upper bound of this block made of two instants: all the way up at its first, down at its
+    /// last.
+    fn envelope(self) -> [Self; 2] {
+        let half = self.points / 2;
+        [
+            Self { last: self.first, sum: self.highest, points: half, ..self },
+            Self {
+                first: self.last,
+                sum: self.sum.saturating_sub(self.highest),
+                highest: 0,
+                points: self.points - half,
+                ..self
+            },
+        ]
+    }
+}
+
+impl From<Point> for Block {
+    fn from(point: Point) -> Self {
+        let at = point.at().micros();
+        let sum = if point.step() == Step::Ended { -1 } else { 1 };
+        Self { first: at, last: at, sum, highest: sum.max(0), points: 1 }
+    }
+}
+
+/// Passes blocks and points (sorted) on to `out` in order of time, as blocks that do not overlap.
+/// Returns whether that was possible without losing anything.
+fn separate(blocks: &[Block], points: &[Point], mut out: impl FnMut(Block)) -> bool {
+    let (blocks, mut exact) = without_overlaps(blocks);
+    let mut blocks = blocks.into_iter().peekable();
+    let mut points = points.iter().map(|&point| Block::from(point)).peekable();
+    let mut before: Option<Block> = None;
+    loop {
+        let point_first = match (points.peek(), blocks.peek()) {
+            (Some(point), Some(block)) => point.order() <= block.order(),
+            (point, _) => point.is_some(),
+        };
+        let Some(next) = (if point_first { points.next() } else { blocks.next() }) else { break };
+        before = Some(match before {
+            Some(block) if next.first > block.last => {
+                out(block);
+                next
+            }
+            Some(block) if block.is_instant() && next.is_instant() => block.then(next),
+            Some(block) => {
+                exact = false;
+                block.among(next)
+            }
+            None => next,
+        });
+    }
+    if let Some(block) = before {
+        out(block);
+    }
+    exact
+}
+
+/// Blocks in order, of which those longer than an instant do not overlap each other; and whether
+/// they did not before. Where two overlap, the one that ends later becomes two instants.
+fn without_overlaps(blocks: &[Block]) -> (Vec<Block>, bool) {
+    let mut long: Vec<Block> = blocks.iter().copied().filter(|block| !block.is_instant()).collect();
+    let mut apart: Vec<Block> = blocks.iter().copied().filter(Block::is_instant).collect();
+    long.sort_unstable_by_key(Block::order);
+    let mut exact = true;
+    let mut before: Option<Block> = None;
+    for block in long {
+        let Some(earlier) = before.filter(|earlier| block.first <= earlier.last) else {
+            apart.extend(before.replace(block));
+            continue;
+        };
+        exact = false;
+        let (kept, split) =
+            if earlier.last <= block.last { (earlier, block) } else { (block, earlier) };
+        apart.extend(split.envelope());
+        before = Some(kept);
+    }
+    apart.extend(before);
+    apart.sort_unstable_by_key(Block::order);
+    (apart, exact)
+}
+
+/// Joins neighbours as long as the block has no more than one in `precision` of the points that came
+/// after it; `newer` is how many came after the last.
+fn condense(blocks: &[Block], mut newer: u64, precision: u64) -> Vec<Block> {
+    let mut joined: Vec<Block> = Vec::new();
+    for &block in blocks.iter().rev() {
+        match joined.last_mut() {
+            Some(next) if next.points + block.points <= newer / precision => {
+                *next = block.then(*next);
+            }
+            next => {
+                newer += next.map_or(0, |next| next.points);
+                joined.push(block);
+            }
+        }
+    }
+    joined.reverse();
+    joined
+}

@@ -1,0 +1,178 @@
+//! Making a report from a fold.
+
+use crate::{
+    destination::{Aggregate, Distribution, Fold, Group, GroupBy, HistogramSummary, OTHER},
+    recording::{Filters, Trust},
+    report::{
+        Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
+        PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
+    },
+    utc::Utc,
+};
+
+/// Key of all destinations together.
+pub const TOTAL: &str = "total";
+
+/// What a report says besides the connections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Context {
+    /// Hosts that were traced.
+    pub hosts: Vec<String>,
+    /// Version of smtptrace.
+    pub version: String,
+    /// When tracing began.
+    pub start: Utc,
+    /// When tracing ended; an end before the start counts as the start.
+    pub end: Utc,
+    /// Filters that were in force, if they are known and the same for all recordings.
+    pub filters: Option<Filters>,
+    /// Trust counters; `midlife` is set from the fold.
+    pub trust: Trust,
+    /// Whether the histograms themselves are in the report, for export. A report of many
+    /// destinations is made much faster without.
+    pub hdr: bool,
+}
+
+impl Report {
+    /// The report on all connections in `fold`.
+    pub fn new(fold: &Fold, by: GroupBy, context: Context) -> Self {
+        let window = Window::new(context.start, context.end);
+        let summarize = if context.hdr { Distribution::summary } else { Distribution::quantiles };
+        let destination = |group| Destination::new(group, by, &window, summarize);
+        let totals = destination(fold.total(TOTAL));
+        let destinations: Vec<_> = fold.groups(by).map(destination).collect();
+        let omitted = destinations.last().filter(|last| last.key == OTHER);
+        let destinations_omitted = DestinationsOmitted {
+            limit: fold.max_destinations() as u64,
+            connections: omitted.map_or(0, |other| other.connections),
+        };
+        let overhead = context.trust.overhead;
+        Self {
+            kind: ReportKind::Report,
+            schema: SCHEMA,
+            version: context.version,
+            host: if let [host] = &context.hosts[..] { Some(host.clone()) } else { None },
+            hosts: context.hosts,
+            window,
+            filters: context.filters,
+            group_by: by,
+            trust: Trust { midlife: totals.midlife, ..context.trust },
+            tracer_cpu: TracerCpu {
+                user_share: overhead.user_cpu_us.and_then(|cpu_us| window.share_of_core(cpu_us)),
+                kernel_share: overhead
+                    .kernel_cpu_us
+                    .and_then(|cpu_us| window.share_of_core(cpu_us)),
+            },
+            totals,
+            destinations,
+            destinations_omitted,
+            verdicts: None,
+        }
+    }
+}
+
+impl Window {
+    fn new(start: Utc, end: Utc) -> Self {
+        let end = end.max(start);
+        Self { start, end, duration_s: end.micros_since(start) as f64 / 1e6 }
+    }
+
+    fn share_of_core(&self, cpu_us: u64) -> Option<f64> {
+        (self.duration_s > 0.0).then(|| rounded(cpu_us as f64 / 1e6 / self.duration_s, 1e6))
+    }
+
+    fn per_minute(&self, count: u64) -> Option<f64> {
+        (self.duration_s > 0.0).then(|| rounded(count as f64 * 60.0 / self.duration_s, 1e3))
+    }
+}
+
+impl Destination {
+    fn new(group: Group, by: GroupBy, window: &Window, summarize: Summarize) -> Self {
+        let Group { key, all, ipv4, ipv6, addresses } = group;
+        let peak = all.timeline.peak();
+        let histograms = Histograms::new(&all, summarize);
+        // Where there is one family only, its histograms are those of all.
+        let both = ipv4.is_some() && ipv6.is_some();
+        let family = |family: Option<Aggregate>| {
+            family
+                .map(|family| FamilySummary::new(family, (!both).then_some(&histograms), summarize))
+        };
+        Self {
+            key,
+            group: by,
+            addresses,
+            connections: all.connections,
+            connect_failures: all.connect_failures,
+            died: all.died,
+            transactions: None,
+            reuse_ratio: None,
+            unused_connections: None,
+            missed_reuse: None,
+            peak_concurrency: peak.connections,
+            peak_concurrency_exact: peak.exact,
+            connections_per_minute: PerMinute {
+                peak: all.timeline.opened_per_minute_peak(),
+                mean: window.per_minute(all.timeline.opened_count()),
+            },
+            bytes_sent: all.bytes_sent,
+            bytes_received: all.bytes_received,
+            retransmits: all.retransmits,
+            midlife: all.midlife,
+            open: all.open,
+            families: Families { ipv4: family(ipv4), ipv6: family(ipv6) },
+            histograms,
+            failures: all.failures,
+            endings: all.endings,
+            greeting_codes: all.greeting_codes,
+            idle_limit: None,
+        }
+    }
+}
+
+impl Histograms {
+    fn new(all: &Aggregate, summarize: Summarize) -> Self {
+        Self {
+            connect_us: summarize(&all.connect_us),
+            banner_us: summarize(&all.banner_us),
+            greeting_us: summarize(&all.greeting_us),
+            tls_handshake_us: None,
+            transaction_us: None,
+            lifetime_us: summarize(&all.lifetime_us),
+            idle_us: summarize(&all.idle_us),
+            turns: summarize(&all.turns),
+            messages_per_connection: None,
+        }
+    }
+}
+
+impl FamilySummary {
+    /// `known`: the histograms, if they are made already.
+    fn new(family: Aggregate, known: Option<&Histograms>, summarize: Summarize) -> Self {
+        let histograms = match known {
+            Some(all) => FamilyHistograms {
+                connect_us: all.connect_us.clone(),
+                banner_us: all.banner_us.clone(),
+            },
+            None => FamilyHistograms {
+                connect_us: summarize(&family.connect_us),
+                banner_us: summarize(&family.banner_us),
+            },
+        };
+        Self {
+            connections: family.connections,
+            connect_failures: family.connect_failures,
+            failures: family.failures,
+            died: family.died,
+            endings: family.endings,
+            histograms,
+        }
+    }
+}
+
+/// How a distribution is put in the report.
+type Summarize = fn(&Distribution) -> HistogramSummary;
+
+/// To the nearest multiple of `1 / steps`.
+fn rounded(value: f64, steps: f64) -> f64 {
+    (value * steps).round() / steps
+}

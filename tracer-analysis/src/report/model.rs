@@ -1,0 +1,222 @@
+//! The report as it is written in JSON.
+//!
+//! Field names carry their unit. `null` is unknown, or not computed by this version; never 0.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    connection::EndCause,
+    destination::{GroupBy, HistogramSummary},
+    recording::{Filters, Trust},
+    utc::Utc,
+};
+
+/// Version of the report schema that this build writes.
+pub const SCHEMA: u32 = 1;
+
+/// Tag of this kind of document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportKind {
+    /// The only value.
+    #[default]
+    Report,
+}
+
+/// A report on all connections of a trace, or of several recordings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Always `report`.
+    #[serde(default)]
+    pub kind: ReportKind,
+    /// Schema number.
+    pub schema: u32,
+    /// Version of smtptrace that made it.
+    pub version: String,
+    /// The host that was traced; `null` if there were several.
+    pub host: Option<String>,
+    /// All hosts that were traced.
+    pub hosts: Vec<String>,
+    /// When.
+    pub window: Window,
+    /// Filters that were in force; `null` if they are unknown or differ between recordings.
+    pub filters: Option<Filters>,
+    /// What makes a destination.
+    pub group_by: GroupBy,
+    /// How far the numbers can be trusted.
+    pub trust: Trust,
+    /// What tracing cost, as a share of one processor core.
+    pub tracer_cpu: TracerCpu,
+    /// All destinations together, under the key `total`.
+    pub totals: Destination,
+    /// The destinations, worst first: by connections that failed or died, then by their share of
+    /// all, then by connections. `~other`, if there is one, is last.
+    pub destinations: Vec<Destination>,
+    /// What was over the limit and went to `~other`.
+    pub destinations_omitted: DestinationsOmitted,
+    /// Conclusions; `null` in this version.
+    pub verdicts: Option<Vec<serde_json::Value>>,
+}
+
+/// The time that a report covers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Begin.
+    pub start: Utc,
+    /// End.
+    pub end: Utc,
+    /// Seconds between the two.
+    pub duration_s: f64,
+}
+
+/// CPU time of the tracer as a share of one core: 0.01 is 1 %. `null` if it was not measured.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct TracerCpu {
+    /// Of the smtptrace process.
+    pub user_share: Option<f64>,
+    /// Of the BPF programs.
+    pub kernel_share: Option<f64>,
+}
+
+/// What went to `~other` because the number of destinations is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationsOmitted {
+    /// Destinations that are kept at most.
+    pub limit: u64,
+    /// Connections in `~other`.
+    pub connections: u64,
+}
+
+/// One destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Its name in the grouping: an address, a network, a host or a domain.
+    pub key: String,
+    /// The grouping.
+    pub group: GroupBy,
+    /// Distinct server addresses; `null` if they were not kept.
+    pub addresses: Option<u64>,
+    /// All connections, also failed and open ones.
+    pub connections: u64,
+    /// Those that were never established, although they ended.
+    pub connect_failures: u64,
+    /// The same by errno name; `gave_up` if the application closed the socket first.
+    pub failures: BTreeMap<String, u64>,
+    /// Established ones that ended in a reset, in a timeout or without an answer.
+    pub died: u64,
+    /// Messages handed over.
+    pub transactions: Option<u64>,
+    /// Share of messages that needed no new connection, 0 to 1.
+    pub reuse_ratio: Option<f64>,
+    /// Connections that carried no message.
+    pub unused_connections: Option<u64>,
+    /// New connections for which a usable one was there.
+    pub missed_reuse: Option<u64>,
+    /// Most connections that existed at the same instant, those being tried included.
+    pub peak_concurrency: u64,
+    /// Whether that is exact; if not, it is an upper bound, or (with connections of unknown age) an
+    /// estimate.
+    pub peak_concurrency_exact: bool,
+    /// Connections opened per minute.
+    pub connections_per_minute: PerMinute,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_sent: Option<u64>,
+    /// Payload bytes received.
+    pub bytes_received: Option<u64>,
+    /// Segments retransmitted.
+    pub retransmits: Option<u64>,
+    /// Connections that were open before tracing began; they are in no histogram but `idle_us`.
+    pub midlife: u64,
+    /// Connections that were open when tracing ended.
+    pub open: u64,
+    /// Distributions.
+    pub histograms: Histograms,
+    /// Connections by what ended them.
+    pub endings: BTreeMap<EndCause, u64>,
+    /// Greetings by reply code; `0` is all codes beyond the number that is kept.
+    pub greeting_codes: BTreeMap<u16, u64>,
+    /// How long a connection may idle on this path.
+    pub idle_limit: Option<IdleLimit>,
+    /// The same by address family.
+    pub families: Families,
+}
+
+/// Connections opened per minute.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PerMinute {
+    /// Most in one minute, UTC-aligned.
+    pub peak: u64,
+    /// Mean over the window; `null` if that has no length.
+    pub mean: Option<f64>,
+}
+
+/// Distributions of one destination. Values have the unit of the field's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Histograms {
+    /// SYN to established.
+    pub connect_us: HistogramSummary,
+    /// Established to the first byte of the greeting.
+    pub banner_us: HistogramSummary,
+    /// Established to the end of the greeting.
+    pub greeting_us: HistogramSummary,
+    /// TLS handshake; `null` in this version.
+    pub tls_handshake_us: Option<HistogramSummary>,
+    /// Messages; `null` in this version.
+    pub transaction_us: Option<HistogramSummary>,
+    /// SYN to CLOSE of established and finished connections.
+    pub lifetime_us: HistogramSummary,
+    /// Idle gaps of 0.1 s or more that ended in another turn.
+    pub idle_us: HistogramSummary,
+    /// Turns of established and finished connections.
+    pub turns: HistogramSummary,
+    /// Messages of each connection; `null` in this version.
+    pub messages_per_connection: Option<HistogramSummary>,
+}
+
+/// What is known of the idle limit of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct IdleLimit {
+    /// Longest idle gap, in seconds, after which connections were alive.
+    pub survived_s: Option<f64>,
+    /// Shortest idle gap, in seconds, after which connections were dead.
+    pub died_s: Option<f64>,
+    /// Gaps observed.
+    pub observations: u64,
+}
+
+/// A destination by address family; `null` if it had no connection over that one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Families {
+    /// Over IPv4.
+    pub ipv4: Option<FamilySummary>,
+    /// Over IPv6.
+    pub ipv6: Option<FamilySummary>,
+}
+
+/// The connections of a destination over one address family.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FamilySummary {
+    /// All connections, also failed and open ones.
+    pub connections: u64,
+    /// Those that were never established, although they ended.
+    pub connect_failures: u64,
+    /// The same by errno name.
+    pub failures: BTreeMap<String, u64>,
+    /// Established ones that ended in a reset, in a timeout or without an answer.
+    pub died: u64,
+    /// Connections by what ended them.
+    pub endings: BTreeMap<EndCause, u64>,
+    /// Distributions.
+    pub histograms: FamilyHistograms,
+}
+
+/// Distributions of one address family.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FamilyHistograms {
+    /// SYN to established.
+    pub connect_us: HistogramSummary,
+    /// Established to the first byte of the greeting.
+    pub banner_us: HistogramSummary,
+}

@@ -1,0 +1,5 @@
+//! SMTP as the server speaks it.
+
+mod reply;
+
+pub use reply::{Reply, ReplyParser, Step};

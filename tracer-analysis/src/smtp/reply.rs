@@ -1,0 +1,159 @@
+//! Server replies (RFC 5321 section 4.2) from a byte stream, in bounded memory.
+
+/// Text bytes kept of a line; the rest is skipped. RFC 5321 section 4.5.3.1.5 allows 512 in all.
+const LINE_TEXT: usize = 512;
+
+/// A complete reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Reply code, 200 to 599.
+    pub code: u16,
+    /// Text of the first line, at most 512 bytes, as sent.
+    pub first: Vec<u8>,
+    /// Text of the last line, at most 512 bytes, as sent.
+    pub last: Vec<u8>,
+}
+
+/// What a byte completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A reply.
+    Reply(Reply),
+    /// Where a reply should begin stands the first byte of a TLS record (RFC 8446 section 5.1: content
+    /// types 20 to 23). Feed nothing more.
+    Tls,
+    /// A line that is no reply. The parser goes on with the next line.
+    NotAReply,
+}
+
+/// Finds the replies in a stream of bytes.
+#[derive(Debug, Clone, Default)]
+pub struct ReplyParser {
+    /// Current line without its line break, at most code, separator and `LINE_TEXT` bytes.
+    line: Vec<u8>,
+    /// First line of a reply that goes on: its code and text.
+    begun: Option<(u16, Vec<u8>)>,
+}
+
+impl ReplyParser {
+    /// A parser at the start of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next byte.
+    pub fn feed(&mut self, byte: u8) -> Option<Step> {
+        if self.line.is_empty() && (20..=23).contains(&byte) {
+            return Some(Step::Tls);
+        }
+        if byte != b'\n' {
+            if self.line.len() < 4 + LINE_TEXT {
+                self.line.push(byte);
+            }
+            return None;
+        }
+        if self.line.last() == Some(&b'\r') {
+            self.line.pop();
+        }
+        let line = std::mem::take(&mut self.line);
+        self.end_line(&line)
+    }
+
+    /// Whether the parser stands between two replies.
+    pub fn is_between_replies(&self) -> bool {
+        self.line.is_empty() && self.begun.is_none()
+    }
+
+    fn end_line(&mut self, line: &[u8]) -> Option<Step> {
+        let Some((code, more, text)) = split(line) else {
+            self.begun = None;
+            return Some(Step::NotAReply);
+        };
+        let first = match self.begun.take() {
+            // RFC 5321 section 4.2.1: every line of a reply has the same code.
+            Some((begun, first)) if begun == code => first,
+            _ => text.to_vec(),
+        };
+        if more {
+            self.begun = Some((code, first));
+            return None;
+        }
+        Some(Step::Reply(Reply { code, first, last: text.to_vec() }))
+    }
+}
+
+/// Code, whether another line follows, text.
+fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
+    let [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = line else { return None };
+    let code = [a, b, c].iter().fold(0, |code, digit| code * 10 + u16::from(**digit - b'0'));
+    match rest {
+        [] => Some((code, false, rest)),
+        [b' ', text @ ..] => Some((code, false, text)),
+        [b'-', text @ ..] => Some((code, true, text)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn steps(bytes: &[u8]) -> Vec<Step> {
+        let mut parser = ReplyParser::new();
+        bytes.iter().filter_map(|byte| parser.feed(*byte)).collect()
+    }
+
+    fn reply(code: u16, first: &str, last: &str) -> Step {
+        Step::Reply(Reply { code, first: first.into(), last: last.into() })
+    }
+
+    #[test]
+    fn single_and_multi_line() {
+        let text = b"220 mx.example ESMTP\r\n250-mx.example\r\n250-PIPELINING\r\n250 SIZE\r\n354\r\n";
+        assert_eq!(
+            steps(text),
+            [
+                reply(220, "mx.example ESMTP", "mx.example ESMTP"),
+                reply(250, "mx.example", "SIZE"),
+                reply(354, "", "")
+            ]
+        );
+    }
+
+    #[test]
+    fn tls_ends_the_cleartext() {
+        assert_eq!(steps(b"220 go\r\n\x16\x03\x03"), [reply(220, "go", "go"), Step::Tls]);
+    }
+
+    #[test]
+    fn nonsense_is_no_reply_and_the_next_line_counts() {
+        assert_eq!(steps(b"hello\r\n2x0 a\n250 ok\n"), [
+            Step::NotAReply,
+            Step::NotAReply,
+            reply(250, "ok", "ok")
+        ]);
+    }
+
+    #[test]
+    fn endless_line_takes_bounded_memory() {
+        let mut parser = ReplyParser::new();
+        for byte in b"220 ".iter().chain([b'x'; 100_000].iter()) {
+            assert_eq!(parser.feed(*byte), None);
+        }
+        let Some(Step::Reply(reply)) = parser.feed(b'\n') else { panic!("no reply") };
+        assert_eq!((reply.code, reply.last.len()), (220, LINE_TEXT));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            for step in steps(&bytes) {
+                if let Step::Reply(reply) = step {
+                    prop_assert!((200..600).contains(&reply.code));
+                }
+            }
+        }
+    }
+}

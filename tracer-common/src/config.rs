@@ -1,0 +1,127 @@
+//! Read-only configuration: written once before the programs are loaded, then frozen, so that the
+//! verifier sees constants.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Value of an offset whose field this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Byte offsets of kernel fields, from the running kernel's BTF. `ABSENT` where a field is missing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Offsets {
+    /// `sock.__sk_common.skc_daddr`
+    pub skc_daddr: u32,
+    /// `sock.__sk_common.skc_rcv_saddr`
+    pub skc_rcv_saddr: u32,
+    /// `sock.__sk_common.skc_dport`, network byte order
+    pub skc_dport: u32,
+    /// `sock.__sk_common.skc_family`
+    pub skc_family: u32,
+    /// `sock.__sk_common.skc_v6_daddr`; absent without IPv6
+    pub skc_v6_daddr: u32,
+    /// `sock.__sk_common.skc_v6_rcv_saddr`; absent without IPv6
+    pub skc_v6_rcv_saddr: u32,
+    /// `sock.__sk_common.skc_net.net`
+    pub skc_net: u32,
+    /// `net.ns.inum`
+    pub net_inum: u32,
+    /// `sock.sk_err`
+    pub sk_err: u32,
+    /// `sock.__sk_common.skc_flags`: bits of `enum sock_flags`
+    pub sk_flags: u32,
+    /// `inet_sock.inet_sport`, network byte order; still valid at CLOSE
+    pub inet_sport: u32,
+    /// `inet_connection_sock.icsk_retransmits`
+    pub icsk_retransmits: u32,
+    /// `tcp_sock.write_seq`
+    pub write_seq: u32,
+    /// `tcp_sock.snd_una`
+    pub snd_una: u32,
+    /// `tcp_sock.rcv_nxt`
+    pub rcv_nxt: u32,
+    /// `tcp_sock.srtt_us`, in eighths of a microsecond
+    pub srtt_us: u32,
+    /// `tcp_sock.bytes_sent`
+    pub bytes_sent: u32,
+    /// `tcp_sock.bytes_received`
+    pub bytes_received: u32,
+    /// `tcp_sock.total_retrans`
+    pub total_retrans: u32,
+    /// `tcp_sock.tcp_wstamp_ns`: departure of the last segment, `CLOCK_MONOTONIC`
+    pub tcp_wstamp_ns: u32,
+    /// `sk_buff.len`
+    pub skb_len: u32,
+    /// `sk_buff.cb` + `tcp_skb_cb.seq`
+    pub cb_seq: u32,
+    /// `sk_buff.cb` + `tcp_skb_cb.end_seq`
+    pub cb_end_seq: u32,
+    /// `sk_buff.cb` + `tcp_skb_cb.tcp_flags`
+    pub cb_flags: u32,
+    /// Bit of `SOCK_DONE` in `sk_flags`: the peer's FIN arrived
+    pub sock_done_bit: u32,
+    /// Bit of `SOCK_KEEPOPEN` in `sk_flags`: `SO_KEEPALIVE`
+    pub sock_keepopen_bit: u32,
+}
+
+impl Offsets {
+    /// No field known.
+    pub const ABSENT: Self = {
+        let absent = [ABSENT; size_of::<Self>() / 4];
+        bytemuck::must_cast(absent)
+    };
+}
+
+/// Which filters are in force, and how the programs behave.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// Bits of [`setting`].
+    pub settings: u32,
+    /// Bytes waiting in the ring buffer at which user space is woken early.
+    pub wake_bytes: u32,
+}
+
+/// Bits of [`Config::settings`].
+pub mod setting {
+    /// Trace loopback destinations too.
+    pub const INCLUDE_LOOPBACK: u32 = 1;
+    /// Hand over cleartext reply bytes.
+    pub const REPLIES: u32 = 1 << 1;
+    /// Only destinations in the map `DESTINATIONS`.
+    pub const FILTER_DESTINATION: u32 = 1 << 2;
+    /// Only processes in the map `SELECTED`.
+    pub const FILTER_PID: u32 = 1 << 3;
+    /// Only users in the map `SELECTED`.
+    pub const FILTER_UID: u32 = 1 << 4;
+    /// Only network namespaces in the map `SELECTED`.
+    pub const FILTER_NETNS: u32 = 1 << 5;
+    /// Only cgroups in the map `SELECTED`.
+    pub const FILTER_CGROUP: u32 = 1 << 6;
+    /// Only command names in the map `COMMANDS`.
+    pub const FILTER_COMM: u32 = 1 << 7;
+}
+
+/// Key of the map `SELECTED`: one value that a filter lets through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Selected {
+    /// The filter: one bit of [`setting`].
+    pub filter: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Process id, user id, namespace inode number or cgroup id.
+    pub value: u64,
+}
+
+/// Ports as a bitmap: port `p` is bit `p % 64` of word `p / 64`.
+pub type PortBitmap = [u64; 1024];
+
+/// Whether `port` is in `bitmap`.
+#[inline(always)]
+#[must_use]
+pub const fn has_port(word: u64, port: u16) -> bool {
+    word >> (port & 63) & 1 == 1
+}
+
+const _: () = assert!(size_of::<Offsets>() == 26 * 4);

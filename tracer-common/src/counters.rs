@@ -1,0 +1,39 @@
+//! Counters of what could not be handed over, by hook and reason.
+
+/// Hooks that can lose something; the index of a row in the map `DROPS`.
+pub mod hook {
+    /// `inet_sock_set_state`
+    pub const INET_SOCK_SET_STATE: u32 = 0;
+    /// `tcp_destroy_sock`
+    pub const TCP_DESTROY_SOCK: u32 = 1;
+    /// `tcp_probe`
+    pub const TCP_PROBE: u32 = 2;
+    /// `tcp_sendmsg_locked`
+    pub const TCP_SENDMSG_LOCKED: u32 = 3;
+    /// Number of hooks.
+    pub const COUNT: u32 = 4;
+}
+
+/// Why something was lost; the index of a column in the map `DROPS`.
+pub mod reason {
+    /// The table of connections was full: the connection is not traced.
+    pub const CONNECTIONS_FULL: u32 = 0;
+    /// The ring buffer was full at the end of a connection: the connection has no record.
+    pub const CLOSED_RING_FULL: u32 = 1;
+    /// The ring buffer was full: turns are missing from a record.
+    pub const TURNS_RING_FULL: u32 = 2;
+    /// The reply buffer was full: replies are missing from a record.
+    pub const REPLY_BUFFER_FULL: u32 = 3;
+    /// Number of reasons.
+    pub const COUNT: u32 = 4;
+}
+
+/// Entries of the map `DROPS`.
+pub const DROPS: u32 = hook::COUNT * reason::COUNT;
+
+/// Index of a counter in the map `DROPS`.
+#[inline(always)]
+#[must_use]
+pub const fn index(hook: u32, reason: u32) -> u32 {
+    hook * reason::COUNT + reason
+}

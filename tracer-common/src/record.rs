@@ -1,0 +1,182 @@
+//! Records that the kernel side hands to user space.
+//!
+//! All times are nanoseconds of `CLOCK_BOOTTIME` (it goes on during suspend), 0 for "did not
+//! happen". Addresses are IPv6, with IPv4 as `::ffff:a.b.c.d`.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Turns kept in the kernel before they are handed over in one record. A power of two.
+pub const TURN_BATCH: usize = 8;
+
+/// Most bytes of one inbound segment (TCP header included) that are handed over as a reply.
+pub const REPLY_SEGMENT_BYTES: u32 = 2048;
+
+/// What a record in the ring buffer is; the first word of each.
+pub mod kind {
+    /// A [`super::ConnectionState`], at the end of the connection.
+    pub const CLOSED: u32 = 1;
+    /// A [`super::TurnBatch`], when it is full.
+    pub const TURNS: u32 = 2;
+}
+
+/// Who sent data last; see [`ConnectionState::direction`].
+pub mod direction {
+    /// Nobody yet.
+    pub const NONE: u8 = 0;
+    /// This host: a turn is under way and not yet answered.
+    pub const CLIENT: u8 = 1;
+    /// The server.
+    pub const SERVER: u8 = 2;
+}
+
+/// Bits of [`ConnectionState::flags`].
+pub mod flag {
+    /// Cleartext reply bytes are handed over.
+    pub const REPLIES: u8 = 1;
+    /// The close came while segments were being retransmitted without an answer.
+    pub const CLOSED_UNANSWERED: u8 = 2;
+    /// Seen from the middle of its life.
+    pub const MIDLIFE: u8 = 4;
+    /// `SO_KEEPALIVE` was on when the connection closed.
+    pub const KEEPALIVE: u8 = 8;
+}
+
+/// Client bytes, then server bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Turn {
+    /// First client write.
+    pub start_ns: u64,
+    /// First server byte after it; 0 if none came.
+    pub first_byte_ns: u64,
+    /// Last data in either direction.
+    pub last_ns: u64,
+    /// Bytes the client wrote.
+    pub client_bytes: u32,
+    /// Bytes the server sent.
+    pub server_bytes: u32,
+}
+
+/// Turns of one connection, oldest first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct TurnBatch {
+    /// [`kind::TURNS`].
+    pub kind: u32,
+    /// Turns in use, at most [`TURN_BATCH`].
+    pub count: u32,
+    /// Connection that they belong to.
+    pub id: u64,
+    /// The turns.
+    pub turns: [Turn; TURN_BATCH],
+}
+
+/// Everything the kernel side knows of one connection: the value of its map entry while it lives, the
+/// record that is handed over when it ends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ConnectionState {
+    /// [`kind::CLOSED`].
+    pub kind: u32,
+    /// Turns begun so far.
+    pub turns: u32,
+    /// Identity, never used twice; written last when the entry is made, 0 until then.
+    pub id: u64,
+    /// SYN sent.
+    pub start_ns: u64,
+    /// Handshake complete.
+    pub established_ns: u64,
+    /// First payload byte of the server.
+    pub first_byte_ns: u64,
+    /// Last data in either direction.
+    pub last_data_ns: u64,
+    /// This host began to close.
+    pub local_fin_ns: u64,
+    /// The server's FIN arrived.
+    pub peer_fin_ns: u64,
+    /// A reset arrived.
+    pub rst_received_ns: u64,
+    /// This host sent a reset.
+    pub rst_sent_ns: u64,
+    /// Last retransmission.
+    pub last_retransmit_ns: u64,
+    /// The kernel's state became CLOSE.
+    pub closed_ns: u64,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_sent: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Cgroup v2 id of the connecting process.
+    pub cgroup: u64,
+    /// Local address.
+    pub src: [u8; 16],
+    /// Server address.
+    pub dst: [u8; 16],
+    /// Command name of the connecting process, padded with zeros.
+    pub comm: [u8; 16],
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Connecting process.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Segments retransmitted, SYNs included.
+    pub retransmits: u32,
+    /// Smoothed round-trip time at the last data from the server, in microseconds.
+    pub srtt_us: u32,
+    /// Error number that ended the connection, 0 for none.
+    pub errno: u32,
+    /// Bytes not acknowledged when this host began to close.
+    pub unacked: u32,
+    /// `write_seq` when the current turn began.
+    pub turn_write_seq: u32,
+    /// `rcv_nxt` when the current turn began.
+    pub turn_rcv_nxt: u32,
+    /// Local port, host byte order; 0 until known.
+    pub sport: u16,
+    /// Server port, host byte order.
+    pub dport: u16,
+    /// See [`direction`].
+    pub direction: u8,
+    /// See [`flag`].
+    pub flags: u8,
+    /// Zero.
+    pub padding: [u8; 6],
+    /// The turn under way, if `direction` is not [`direction::NONE`].
+    pub current: Turn,
+    /// Turns not yet handed over.
+    pub batch: TurnBatch,
+}
+
+/// Stands before the bytes of one inbound segment in the reply buffer. The segment starts with its
+/// TCP header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ReplySegment {
+    /// Connection it belongs to.
+    pub id: u64,
+    /// When it arrived.
+    pub time_ns: u64,
+    /// Sequence number of its first payload byte.
+    pub seq: u32,
+    /// Sequence number the kernel expected next.
+    pub rcv_nxt: u32,
+    /// Payload length on the wire.
+    pub payload: u32,
+    /// Bytes of the segment that follow, TCP header included.
+    pub captured: u32,
+}
+
+const _: () = {
+    assert!(TURN_BATCH.is_power_of_two());
+    assert!(size_of::<Turn>() == 32);
+    assert!(size_of::<TurnBatch>() == 16 + 32 * TURN_BATCH);
+    assert!(size_of::<ConnectionState>() == 520);
+    assert!(core::mem::offset_of!(ConnectionState, id) == 8);
+    assert!(core::mem::offset_of!(ConnectionState, src) == 120);
+    assert!(core::mem::offset_of!(ConnectionState, netns) == 168);
+    assert!(core::mem::offset_of!(ConnectionState, sport) == 204);
+    assert!(core::mem::offset_of!(ConnectionState, direction) == 208);
+    assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
+    assert!(size_of::<ReplySegment>() == 32);
+};

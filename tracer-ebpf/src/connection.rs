@@ -1,0 +1,223 @@
+//! The state of one traced connection, and how each fact changes it.
+//!
+//! Every hook that writes here runs under the socket's lock (owned, or `bh_lock_sock` with no owner),
+//! so an entry has one writer at a time.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    generated::{
+        bpf_get_current_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
+        bpf_ktime_get_ns,
+    },
+};
+use tracer_common::{
+    config::setting,
+    counters::{hook, reason},
+    record::{ConnectionState, TURN_BATCH, Turn, direction, flag, kind},
+};
+
+use crate::{
+    config::is_set,
+    emit, filter, maps,
+    sock::{Load, Sock, TcpSock},
+};
+
+/// Now, in nanoseconds of `CLOCK_BOOTTIME`.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// The state of a traced socket; `None` if it is not traced.
+#[inline(always)]
+pub(crate) fn get<'a>(key: u64) -> Option<&'a mut ConnectionState> {
+    // SAFETY: entries are preallocated, so the memory stays mapped while the program runs; the
+    // socket's lock keeps other writers of this entry away.
+    maps::CONNECTIONS.get_ptr_mut(key).map(|state| unsafe { &mut *state })
+}
+
+/// Begins to trace the connection that the current process is opening on `sk`, if it passes the
+/// filters.
+#[inline(always)]
+pub(crate) fn open<L: Load>(sk: Sock<L>) {
+    let key = sk.key();
+    if let Some(previous) = get(key) {
+        // A connect tried again on the same socket: there is no destroy in between.
+        end(previous, hook::INET_SOCK_SET_STATE);
+    }
+    let Some(empty) = maps::EMPTY.get(0) else { return };
+    if maps::CONNECTIONS.insert(key, empty, 0).is_err() {
+        emit::count_drop(hook::INET_SOCK_SET_STATE, reason::CONNECTIONS_FULL);
+        return;
+    }
+    let Some(state) = get(key) else { return };
+    describe(state, sk);
+    if !filter::passes(state) {
+        let _ = maps::CONNECTIONS.remove(key);
+    }
+}
+
+/// Fills in who connects from where to where.
+#[inline(always)]
+fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
+    state.kind = kind::CLOSED;
+    state.batch.kind = kind::TURNS;
+    state.start_ns = now_ns();
+    state.last_data_ns = state.start_ns;
+    state.src = sk.source();
+    state.dst = sk.destination();
+    state.dport = sk.dport();
+    state.netns = sk.netns();
+    state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    state.uid = bpf_get_current_uid_gid() as u32;
+    state.comm = bpf_get_current_comm().unwrap_or_default();
+    if is_set(setting::REPLIES) {
+        state.flags = flag::REPLIES;
+    }
+    // SAFETY: neither helper has preconditions.
+    let cpu = unsafe {
+        state.cgroup = bpf_get_current_cgroup_id();
+        bpf_get_smp_processor_id()
+    };
+    // Two connects on one CPU cannot begin in the same nanosecond.
+    state.id = state.start_ns << 12 | u64::from(cpu & 0xfff);
+    state.batch.id = state.id;
+}
+
+/// Hands over a connection that is gone.
+#[inline(always)]
+pub(crate) fn end(state: &mut ConnectionState, hook: u32) {
+    emit::closed(state, hook);
+}
+
+/// The handshake is complete.
+#[inline(always)]
+pub(crate) fn established<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>, now: u64) {
+    state.established_ns = now;
+    state.last_data_ns = now;
+    state.sport = tcp.sport();
+    state.srtt_us = tcp.srtt_us();
+    state.turn_write_seq = tcp.write_seq();
+    state.turn_rcv_nxt = tcp.rcv_nxt();
+}
+
+/// The client is about to write.
+#[inline(always)]
+pub(crate) fn client_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>) {
+    if state.established_ns == 0 {
+        return; // data in the SYN: the kernel calls again once established
+    }
+    let now = now_ns();
+    if state.direction != direction::CLIENT {
+        begin_turn(state, tcp.write_seq(), tcp.rcv_nxt(), now, hook::TCP_SENDMSG_LOCKED);
+    }
+    state.current.last_ns = now;
+    state.last_data_ns = now;
+}
+
+/// A segment with `payload` new bytes arrived.
+#[inline(always)]
+pub(crate) fn server_data<L: Load>(
+    state: &mut ConnectionState,
+    tcp: TcpSock<L>,
+    payload: u32,
+    now: u64,
+) {
+    notice_write(state, tcp, now, hook::TCP_PROBE);
+    if state.first_byte_ns == 0 {
+        state.first_byte_ns = now;
+    }
+    if state.direction == direction::CLIENT {
+        state.current.first_byte_ns = now;
+        state.current.client_bytes = tcp.write_seq().wrapping_sub(state.turn_write_seq);
+        state.direction = direction::SERVER;
+    }
+    state.current.last_ns = now;
+    state.last_data_ns = now;
+    state.srtt_us = tcp.srtt_us();
+    state.retransmits = tcp.total_retrans();
+    state.bytes_sent = tcp.bytes_sent();
+    state.bytes_received = tcp.bytes_received() + u64::from(payload);
+}
+
+/// Finds a write that no hook reported (there is none on this kernel, or the data took a way past
+/// it): `write_seq` has moved since the last turn. Its time is that of the last departure.
+#[inline(always)]
+fn notice_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>, now: u64, hook: u32) {
+    let expected = state.turn_write_seq.wrapping_add(state.current.client_bytes);
+    if state.direction == direction::CLIENT || tcp.write_seq() == expected {
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    let age = unsafe { bpf_ktime_get_ns() }.saturating_sub(tcp.last_departure_ns());
+    let mut start = now.saturating_sub(age);
+    if start < state.last_data_ns {
+        start = state.last_data_ns;
+    }
+    begin_turn(state, expected, tcp.rcv_nxt(), start, hook);
+    state.current.last_ns = start;
+    state.last_data_ns = start;
+}
+
+#[inline(always)]
+fn begin_turn(state: &mut ConnectionState, write_seq: u32, rcv_nxt: u32, now: u64, hook: u32) {
+    if state.direction != direction::NONE {
+        state.current.server_bytes = rcv_nxt.wrapping_sub(state.turn_rcv_nxt);
+        keep_turn(state, hook);
+    }
+    state.current =
+        Turn { start_ns: now, first_byte_ns: 0, last_ns: now, client_bytes: 0, server_bytes: 0 };
+    state.turn_write_seq = write_seq;
+    state.turn_rcv_nxt = rcv_nxt;
+    state.direction = direction::CLIENT;
+    state.turns += 1;
+}
+
+#[inline(always)]
+fn keep_turn(state: &mut ConnectionState, hook: u32) {
+    let at = state.batch.count as usize & (TURN_BATCH - 1);
+    // SAFETY: `at` is masked to the length of the array, in a form the verifier follows.
+    unsafe { *state.batch.turns.get_unchecked_mut(at) = state.current };
+    state.batch.count = at as u32 + 1;
+    if state.batch.count as usize == TURN_BATCH {
+        emit::turns(&state.batch, hook);
+        state.batch.count = 0;
+    }
+}
+
+/// Takes the counters as they stand; they are zeroed between CLOSE and destroy.
+#[inline(always)]
+pub(crate) fn settle<L: Load>(
+    state: &mut ConnectionState,
+    sk: Sock<L>,
+    tcp: TcpSock<L>,
+    now: u64,
+) {
+    let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
+    if state.local_fin_ns == 0 && state.established_ns != 0 {
+        notice_write(state, tcp, now, hook::INET_SOCK_SET_STATE);
+        if state.direction == direction::CLIENT {
+            state.current.client_bytes = tcp.write_seq().wrapping_sub(state.turn_write_seq);
+        }
+    }
+    if state.direction != direction::NONE {
+        state.current.server_bytes =
+            tcp.rcv_nxt().wrapping_sub(state.turn_rcv_nxt).wrapping_sub(fin);
+    }
+    state.retransmits = tcp.total_retrans();
+    state.bytes_sent = tcp.bytes_sent();
+    state.bytes_received = tcp.bytes_received().saturating_sub(u64::from(fin));
+    if sk.flag(|o| &o.sock_keepopen_bit) {
+        state.flags |= flag::KEEPALIVE;
+    }
+}
+
+/// This host begins to close.
+#[inline(always)]
+pub(crate) fn local_close<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>) {
+    state.unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
+    if state.unacked != 0 && tcp.unanswered_timeouts() != 0 {
+        state.flags |= flag::CLOSED_UNANSWERED;
+    }
+}

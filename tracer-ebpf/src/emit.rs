@@ -1,0 +1,73 @@
+//! Hands records to user space and counts each one that could not be.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_F_CURRENT_CPU, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated::bpf_skb_output,
+};
+use tracer_common::{
+    counters::{self, reason},
+    record::{ConnectionState, REPLY_SEGMENT_BYTES, ReplySegment, TurnBatch},
+};
+
+use crate::{config::wake_bytes, maps, sock::Segment};
+
+/// Counts one loss.
+#[inline(always)]
+pub(crate) fn count_drop(hook: u32, reason: u32) {
+    if let Some(count) = maps::DROPS.get_ptr_mut(counters::index(hook, reason)) {
+        // SAFETY: the pointer is to this CPU's slot of the map, which lives as long as the program.
+        unsafe { *count += 1 };
+    }
+}
+
+/// Waking user space costs ten times what the record costs: it polls by time, and is woken only when
+/// the buffer fills.
+#[inline(always)]
+fn wake_up_flag() -> u64 {
+    if maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= wake_bytes() {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}
+
+/// Hands over the record of a connection that ended.
+#[inline(always)]
+pub(crate) fn closed(state: &ConnectionState, hook: u32) {
+    if maps::EVENTS.output::<ConnectionState>(state, wake_up_flag()).is_err() {
+        count_drop(hook, reason::CLOSED_RING_FULL);
+    }
+}
+
+/// Hands over turns.
+#[inline(always)]
+pub(crate) fn turns(batch: &TurnBatch, hook: u32) {
+    if maps::EVENTS.output::<TurnBatch>(batch, wake_up_flag()).is_err() {
+        count_drop(hook, reason::TURNS_RING_FULL);
+    }
+}
+
+/// Hands over the first bytes of a segment.
+#[inline(always)]
+pub(crate) fn reply(segment: Segment, mut meta: ReplySegment, hook: u32) {
+    let len = segment.len();
+    meta.captured = if len < REPLY_SEGMENT_BYTES { len } else { REPLY_SEGMENT_BYTES };
+    // The upper half of the flags says how many bytes of the segment follow the record.
+    let flags = u64::from(meta.captured) << 32 | u64::from(BPF_F_CURRENT_CPU);
+    // SAFETY: the skb is the hook's own argument, the map is a perf event array, `meta` is
+    // `size_of::<ReplySegment>()` bytes on this stack. The helper refuses a length above `skb->len`.
+    let result = unsafe {
+        bpf_skb_output(
+            segment.skb().cast_mut(),
+            (&raw const maps::REPLIES).cast_mut().cast::<c_void>(),
+            flags,
+            (&raw mut meta).cast(),
+            size_of::<ReplySegment>() as u64,
+        )
+    };
+    if result < 0 {
+        count_drop(hook, reason::REPLY_BUFFER_FULL);
+    }
+}

@@ -1,0 +1,72 @@
+//! Tracepoint `sock:inet_sock_set_state`: opened, established, who closed first, closed.
+//!
+//! Fired by `inet_sk_state_store` and `inet_sk_set_state`, before the new state is stored; since Linux
+//! 4.16. At SYN_SENT in the connecting process with the socket locked, with addresses and destination
+//! port set and no source port yet; later in any context (softirq, timer, another process).
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::record::ConnectionState;
+
+use crate::{
+    config::is_traced_port,
+    connection,
+    sock::{Sock, TcpSock, Typed},
+};
+
+/// TCP states, as fixed for BPF programs in `include/uapi/linux/bpf.h` (`BPF_TCP_*`).
+mod state {
+    pub(super) const ESTABLISHED: i32 = 1;
+    pub(super) const SYN_SENT: i32 = 2;
+    pub(super) const FIN_WAIT1: i32 = 4;
+    pub(super) const CLOSE: i32 = 7;
+    pub(super) const CLOSE_WAIT: i32 = 8;
+    pub(super) const LAST_ACK: i32 = 9;
+    pub(super) const CLOSING: i32 = 11;
+}
+
+/// `(const struct sock *sk, int oldstate, int newstate)`
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk = Sock::<Typed>::new(ctx.arg(0));
+    if !is_traced_port(sk.dport()) {
+        return 0;
+    }
+    let new: i32 = ctx.arg(2);
+    if let Some(tcp) = sk.tcp() {
+        if new == state::SYN_SENT {
+            connection::open(sk);
+        } else if let Some(connection) = connection::get(sk.key()) {
+            change(connection, sk, tcp, new);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn change(connection: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, new: i32) {
+    let now = connection::now_ns();
+    if new == state::ESTABLISHED {
+        connection::established(connection, tcp, now);
+        return;
+    }
+    connection::settle(connection, sk, tcp, now);
+    match new {
+        state::FIN_WAIT1 | state::LAST_ACK => {
+            connection::local_close(connection, tcp);
+            connection.local_fin_ns = now;
+        }
+        state::CLOSE_WAIT | state::CLOSING => connection.peer_fin_ns = now,
+        state::CLOSE => {
+            if connection.local_fin_ns == 0 {
+                connection::local_close(connection, tcp);
+            }
+            let errno = sk.error();
+            if errno != 0 {
+                connection.errno = errno;
+            }
+            connection.sport = tcp.sport();
+            connection.closed_ns = now;
+        }
+        _ => {}
+    }
+}

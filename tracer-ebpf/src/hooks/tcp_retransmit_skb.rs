@@ -1,0 +1,25 @@
+//! Tracepoint `tcp:tcp_retransmit_skb`: a segment is sent again.
+//!
+//! Fired by `__tcp_retransmit_skb` (timeout, fast retransmit, tail loss probe, SYN); since Linux 4.15.
+//! Up to 6.16 only after success, later after failure as well, so the count of the record is the
+//! kernel's own (`total_retrans`) and only the time is taken here. In a timer or softirq.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    config::is_traced_port,
+    connection,
+    sock::{Sock, Typed},
+};
+
+/// `(const struct sock *sk, const struct sk_buff *skb)`, since 6.17 with an error behind
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    let sk = Sock::<Typed>::new(ctx.arg(0));
+    if is_traced_port(sk.dport())
+        && let Some(connection) = connection::get(sk.key())
+    {
+        connection.last_retransmit_ns = connection::now_ns();
+    }
+    0
+}

@@ -1,0 +1,49 @@
+//! Every map. User space sets the sizes of those marked "sized at load".
+
+use aya_ebpf::{
+    macros::map,
+    maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, RingBuf,
+    },
+};
+use tracer_common::{config::Selected, counters, record::ConnectionState};
+
+/// Live connections by socket pointer. Preallocated; an entry is made at SYN_SENT and deleted at
+/// destroy, because pointers are reused within milliseconds. Never an LRU: that would evict the
+/// long-idle pooled connections this tool is about. Sized at load.
+#[map]
+pub(crate) static CONNECTIONS: HashMap<u64, ConnectionState> =
+    HashMap::with_max_entries(65_536, 0);
+
+/// One entry of zeros, never written: what a new connection starts from.
+#[map]
+pub(crate) static EMPTY: Array<ConnectionState> = Array::with_max_entries(1, 0);
+
+/// Records for user space: `ConnectionState` and `TurnBatch`. Sized at load.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// `ReplySegment` with the bytes of the segment behind it. A perf buffer, because payload in page
+/// fragments can only be copied by `bpf_skb_output`, which writes to nothing else.
+#[map]
+pub(crate) static REPLIES: PerfEventByteArray = PerfEventByteArray::new(0);
+
+/// Connections (by id) whose replies user space does not want any more.
+#[map]
+pub(crate) static STOPPED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
+
+/// Destination networks that are traced (`--dest`).
+#[map]
+pub(crate) static DESTINATIONS: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1_024, 0);
+
+/// Processes, users, namespaces and cgroups that are traced.
+#[map]
+pub(crate) static SELECTED: HashMap<Selected, u8> = HashMap::with_max_entries(1_024, 0);
+
+/// Command names that are traced (`--comm`).
+#[map]
+pub(crate) static COMMANDS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(256, 0);
+
+/// What could not be handed over; see `tracer_common::counters`.
+#[map]
+pub(crate) static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::DROPS, 0);

@@ -1,0 +1,300 @@
+//! Reads a `struct sock` and what is built on it, through offsets from the running kernel's BTF.
+
+use core::{ffi::c_void, marker::PhantomData, mem::MaybeUninit, ptr};
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use tracer_common::config::Offsets;
+
+use crate::config::offset;
+
+/// How a kernel field is loaded.
+pub(crate) trait Load: Copy {
+    /// Reads a `T` at `base + offset`.
+    ///
+    /// # Safety
+    ///
+    /// `base` points to a live kernel object and `offset` is that of a `T` in it.
+    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T;
+
+    /// `sk` as a `tcp_sock`; null if it is none.
+    fn tcp_sock(sk: *const c_void) -> *const c_void;
+}
+
+/// A plain load, for programs whose arguments are typed by BTF (tp_btf, fentry): the verifier checks
+/// the offset against the type, and a fault reads as 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Typed;
+
+/// Through `bpf_probe_read_kernel`, for programs whose arguments are bare numbers (kprobe).
+#[derive(Clone, Copy)]
+pub(crate) struct Probed;
+
+impl Load for Typed {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
+        // SAFETY: by the contract of `load`; the verifier makes this a load that cannot fault.
+        unsafe { ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
+    }
+
+    #[inline(always)]
+    fn tcp_sock(sk: *const c_void) -> *const c_void {
+        // SAFETY: the helper accepts any `sock_common` and tests protocol and state itself.
+        unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast_const().cast()
+    }
+}
+
+impl Load for Probed {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
+        let mut value = MaybeUninit::<T>::zeroed();
+        // SAFETY: the destination is `size_of::<T>()` bytes on this stack; the helper reads the source
+        // safely and zeroes the destination if it cannot. Callers read integers only.
+        unsafe {
+            bpf_probe_read_kernel(
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+                base.byte_add(offset as usize),
+            );
+            value.assume_init()
+        }
+    }
+
+    #[inline(always)]
+    fn tcp_sock(sk: *const c_void) -> *const c_void {
+        sk // a tcp_sock begins with its sock
+    }
+}
+
+/// A socket of any kind.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock<L> {
+    ptr: *const c_void,
+    load: PhantomData<L>,
+}
+
+/// A socket known to be a full TCP socket.
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSock<L> {
+    ptr: *const c_void,
+    load: PhantomData<L>,
+}
+
+impl<L: Load> Sock<L> {
+    /// `ptr` is an argument that the kernel passed as `struct sock *`, not null.
+    #[inline(always)]
+    pub(crate) fn new(ptr: *const c_void) -> Self {
+        Self { ptr, load: PhantomData }
+    }
+
+    /// Key of the socket in the map of connections.
+    #[inline(always)]
+    pub(crate) fn key(self) -> u64 {
+        self.ptr as u64
+    }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
+        match offset(field) {
+            // SAFETY: `ptr` is a sock and the offset is that of this field in it.
+            Some(offset) => unsafe { L::load(self.ptr, offset) },
+            None => T::default(),
+        }
+    }
+
+    /// Destination port, host byte order.
+    #[inline(always)]
+    pub(crate) fn dport(self) -> u16 {
+        u16::from_be(self.field(|o| &o.skc_dport))
+    }
+
+    /// Address family.
+    #[inline(always)]
+    pub(crate) fn family(self) -> u16 {
+        self.field(|o| &o.skc_family)
+    }
+
+    /// `sk_err`.
+    #[inline(always)]
+    pub(crate) fn error(self) -> u32 {
+        self.field(|o| &o.sk_err)
+    }
+
+    /// Bit `bit` of `sk_flags`.
+    #[inline(always)]
+    pub(crate) fn flag(self, bit: fn(&Offsets) -> &u32) -> bool {
+        match offset(bit) {
+            Some(bit) => self.field::<u64>(|o| &o.sk_flags) >> (bit & 63) & 1 == 1,
+            None => false,
+        }
+    }
+
+    /// Inode number of the network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        let net: usize = self.field(|o| &o.skc_net);
+        match offset(|o| &o.net_inum) {
+            // SAFETY: `net` is the namespace of a live socket, which holds a reference to it.
+            Some(offset) => unsafe { L::load(net as *const c_void, offset) },
+            None => 0,
+        }
+    }
+
+    /// Destination address, IPv4 as `::ffff:a.b.c.d`.
+    #[inline(always)]
+    pub(crate) fn destination(self) -> [u8; 16] {
+        self.address(|o| &o.skc_daddr, |o| &o.skc_v6_daddr)
+    }
+
+    /// Source address, IPv4 as `::ffff:a.b.c.d`.
+    #[inline(always)]
+    pub(crate) fn source(self) -> [u8; 16] {
+        self.address(|o| &o.skc_rcv_saddr, |o| &o.skc_v6_rcv_saddr)
+    }
+
+    #[inline(always)]
+    fn address(self, v4: fn(&Offsets) -> &u32, v6: fn(&Offsets) -> &u32) -> [u8; 16] {
+        const AF_INET6: u16 = 10;
+        let mut words = [0, 0, u32::from_be_bytes([0, 0, 0xff, 0xff]).to_be(), self.field(v4)];
+        if self.family() == AF_INET6
+            && let Some(offset) = offset(v6)
+        {
+            // SAFETY: `in6_addr` is four words at this offset.
+            unsafe {
+                words[0] = L::load(self.ptr, offset);
+                words[1] = L::load(self.ptr, offset + 4);
+                words[2] = L::load(self.ptr, offset + 8);
+                words[3] = L::load(self.ptr, offset + 12);
+            }
+        }
+        // SAFETY: both are 16 bytes without padding.
+        unsafe { core::mem::transmute(words) }
+    }
+
+    /// The socket as a TCP socket; `None` for any other protocol and for TIME_WAIT.
+    #[inline(always)]
+    pub(crate) fn tcp(self) -> Option<TcpSock<L>> {
+        let ptr = L::tcp_sock(self.ptr);
+        (!ptr.is_null()).then_some(TcpSock { ptr, load: PhantomData })
+    }
+}
+
+impl<L: Load> TcpSock<L> {
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
+        match offset(field) {
+            // SAFETY: `ptr` is a tcp_sock and the offset is that of this field in it.
+            Some(offset) => unsafe { L::load(self.ptr, offset) },
+            None => T::default(),
+        }
+    }
+
+    /// Local port, host byte order; still valid at CLOSE, 0 at SYN_SENT.
+    #[inline(always)]
+    pub(crate) fn sport(self) -> u16 {
+        u16::from_be(self.field(|o| &o.inet_sport))
+    }
+
+    /// Sequence number behind the last byte that was written.
+    #[inline(always)]
+    pub(crate) fn write_seq(self) -> u32 {
+        self.field(|o| &o.write_seq)
+    }
+
+    /// First byte not acknowledged.
+    #[inline(always)]
+    pub(crate) fn snd_una(self) -> u32 {
+        self.field(|o| &o.snd_una)
+    }
+
+    /// Sequence number expected next from the peer.
+    #[inline(always)]
+    pub(crate) fn rcv_nxt(self) -> u32 {
+        self.field(|o| &o.rcv_nxt)
+    }
+
+    /// Smoothed round-trip time in microseconds.
+    #[inline(always)]
+    pub(crate) fn srtt_us(self) -> u32 {
+        self.field::<u32>(|o| &o.srtt_us) >> 3
+    }
+
+    /// Payload bytes sent, retransmissions included.
+    #[inline(always)]
+    pub(crate) fn bytes_sent(self) -> u64 {
+        self.field(|o| &o.bytes_sent)
+    }
+
+    /// Sequence numbers received in order: payload bytes, and 1 for a FIN.
+    #[inline(always)]
+    pub(crate) fn bytes_received(self) -> u64 {
+        self.field(|o| &o.bytes_received)
+    }
+
+    /// Segments retransmitted, SYNs included.
+    #[inline(always)]
+    pub(crate) fn total_retrans(self) -> u32 {
+        self.field(|o| &o.total_retrans)
+    }
+
+    /// Retransmission timeouts since the last acknowledgement.
+    #[inline(always)]
+    pub(crate) fn unanswered_timeouts(self) -> u8 {
+        self.field(|o| &o.icsk_retransmits)
+    }
+
+    /// When the last segment left, `CLOCK_MONOTONIC`; 0 if unknown.
+    #[inline(always)]
+    pub(crate) fn last_departure_ns(self) -> u64 {
+        self.field(|o| &o.tcp_wstamp_ns)
+    }
+}
+
+/// A segment that arrived.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    skb: *const c_void,
+}
+
+impl Segment {
+    /// `skb` is an argument that the kernel passed as `struct sk_buff *`, not null, after
+    /// `tcp_v4_fill_cb` or `tcp_v6_fill_cb`.
+    #[inline(always)]
+    pub(crate) fn new(skb: *const c_void) -> Self {
+        Self { skb }
+    }
+
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
+        match offset(field) {
+            // SAFETY: `skb` is an sk_buff and the offset is that of this field in it.
+            Some(offset) => unsafe { Typed::load(self.skb, offset) },
+            None => T::default(),
+        }
+    }
+
+    /// The `sk_buff`.
+    #[inline(always)]
+    pub(crate) fn skb(self) -> *const c_void {
+        self.skb
+    }
+
+    /// Sequence number of the first byte.
+    #[inline(always)]
+    pub(crate) fn seq(self) -> u32 {
+        self.field(|o| &o.cb_seq)
+    }
+
+    /// Payload length in bytes.
+    #[inline(always)]
+    pub(crate) fn payload(self) -> u32 {
+        const FIN: u8 = 1;
+        let fin = self.field::<u8>(|o| &o.cb_flags) & FIN;
+        self.field::<u32>(|o| &o.cb_end_seq).wrapping_sub(self.seq()).wrapping_sub(u32::from(fin))
+    }
+
+    /// Length of TCP header and payload: the header is not yet pulled in `tcp_rcv_established`.
+    #[inline(always)]
+    pub(crate) fn len(self) -> u32 {
+        self.field(|o| &o.skb_len)
+    }
+}

@@ -1,0 +1,232 @@
+//! The command line.
+
+mod selector;
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+pub(crate) use selector::{CgroupSelector, NetnsSelector};
+
+const EXAMPLES: &str = "\
+Examples:
+  smtptrace                                     trace port 25 until Ctrl-C, then report
+  smtptrace --dport 25,465,587 --duration 10m --record today.jsonl
+  smtptrace report --group-by provider mx1.jsonl mx2.jsonl
+  smtptrace --dport 2525 --include-loopback --format jsonl | jq .end_cause
+  smtptrace doctor                              what works on this machine
+
+Exit status:
+  0  done; also when the reader of the output went away
+  2  wrong usage, or something failed; stderr says what";
+
+/// Traces outbound SMTP connections in the kernel and reports, per destination, what they cost, how
+/// they lived and how they ended.
+#[derive(Debug, Parser)]
+#[command(name = "smtptrace", version, after_help = EXAMPLES, max_term_width = 80)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Report on recordings, of one or of many hosts
+    Report(ReportArgs),
+    /// Say what works on this machine, hook by hook, and what to do about the rest
+    Doctor,
+}
+
+/// What to trace, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Destination ports
+    #[arg(long, value_name = "PORTS", value_delimiter = ',', default_value = "25")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) dport: Vec<u16>,
+    /// Only destinations in this network (repeatable)
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub(crate) dest: Vec<IpNet>,
+    /// Only connections opened by this process (repeatable)
+    #[arg(long)]
+    pub(crate) pid: Vec<u32>,
+    /// Only connections opened by this user id (repeatable)
+    #[arg(long)]
+    pub(crate) uid: Vec<u32>,
+    /// Only connections opened by processes of this command name (repeatable)
+    #[arg(long, value_name = "NAME", value_parser = command_name)]
+    pub(crate) comm: Vec<String>,
+    /// Only this network namespace: a name of `ip netns`, a path, or an inode
+    /// number (repeatable)
+    #[arg(long, value_name = "NETNS")]
+    pub(crate) netns: Vec<NetnsSelector>,
+    /// Only this cgroup (v2) and those below it: a path or an id (repeatable)
+    #[arg(long, value_name = "CGROUP")]
+    pub(crate) cgroup: Vec<CgroupSelector>,
+    /// Trace loopback destinations too (content filters, local relays)
+    #[arg(long)]
+    pub(crate) include_loopback: bool,
+    /// Never read what servers send; codes and host names are then unknown
+    #[arg(long)]
+    pub(crate) no_replies: bool,
+    /// Stop after this time, for example 90s, 10m, 1h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Write the recording here, one JSON line per connection, as they end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Size of the ring buffer; rounded up to a power of two of pages
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub(crate) ring_size: u32,
+    /// Most connections traced at the same time; 0.5 kB of kernel memory each
+    #[arg(long, value_name = "N", default_value_t = 65_536)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    pub(crate) max_connections: u32,
+    /// Let the kernel measure the time spent in BPF programs (costs a little, for
+    /// every BPF program on this machine)
+    #[arg(long)]
+    pub(crate) measure_overhead: bool,
+}
+
+/// Which recordings to report on.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Recordings
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What to print, and where.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Write the output here instead of stdout
+    #[arg(long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// What makes up a destination
+    #[arg(long, value_enum, default_value_t = GroupBy::Address)]
+    pub(crate) group_by: GroupBy,
+    /// Most destinations kept apart; the rest is one row, ~other
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max_destinations: usize,
+    /// Destinations shown in the text report
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) top: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A report to read, 80 columns
+    Text,
+    /// The report as one JSON object
+    Json,
+    /// The recording: one JSON object per connection, as they end
+    Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum GroupBy {
+    /// Server address
+    Address,
+    /// Network: /24 of IPv4, /48 of IPv6
+    Prefix,
+    /// Host name in the greeting
+    Host,
+    /// Registrable domain of that host name
+    Provider,
+}
+
+impl From<GroupBy> for tracer_analysis::destination::GroupBy {
+    fn from(by: GroupBy) -> Self {
+        match by {
+            GroupBy::Address => Self::Address,
+            GroupBy::Prefix => Self::Prefix,
+            GroupBy::Host => Self::Host,
+            GroupBy::Provider => Self::Provider,
+        }
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = || text.parse::<IpAddr>().map(IpNet::from);
+    let net = text.parse::<IpNet>().or_else(|_| single());
+    net.map(|net| net.trunc()).map_err(|_| "not an address or a network like 192.0.2.0/24".into())
+}
+
+/// The kernel keeps 15 bytes of a command name; more would never match.
+fn command_name(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("empty".into()),
+        1..=15 => Ok(text.into()),
+        _ => Err(format!("longer than the 15 bytes that the kernel keeps; try {:?}", cut(text, 15))),
+    }
+}
+
+fn cut(text: &str, len: usize) -> &str {
+    let end = (0..=len).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than 0".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write 90s, 10m or 1h30m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_80_columns() {
+        for command in [Cli::command(), Cli::command().find_subcommand("report").unwrap().clone()] {
+            let help = command.clone().render_long_help().to_string();
+            let wide = help.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(wide, None, "in the help of {}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for args in [
+            ["--dport", "smtp"],
+            ["--dport", "0"],
+            ["--dest", "192.0.2.0/33"],
+            ["--duration", "0s"],
+            ["--duration", "soon"],
+            ["--comm", "sixteen-bytes-xx"],
+            ["--group-by", "colour"],
+        ] {
+            assert!(Cli::try_parse_from(["smtptrace"].iter().chain(&args)).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn lists_and_addresses() {
+        let args = ["smtptrace", "--dport", "25,465", "--dest", "2001:db8::1", "--dest", "10.1.2.3/8"];
+        let cli = Cli::try_parse_from(args).unwrap();
+        assert_eq!(cli.trace.dport, [25, 465]);
+        let dest: Vec<String> = cli.trace.dest.iter().map(ToString::to_string).collect();
+        assert_eq!(dest, ["2001:db8::1/128", "10.0.0.0/8"]);
+    }
+}

@@ -1,0 +1,262 @@
+//! The running kernel side: what it hands over, what it still holds, what it lost and what it cost.
+
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf,
+    maps::{
+        HashMap, Map, MapData, PerCpuArray, RingBuf,
+        perf::{PerfEvent, PerfEventArray, PerfEventArrayBuffer},
+    },
+    sys::{Stats, enable_stats},
+    util::online_cpus,
+};
+use tracer_analysis::{
+    connection::{Connection, Table},
+    decoder::{self, Event},
+    recording::HookStatus,
+};
+use tracer_common::{
+    counters::{self, hook, reason},
+    record::ConnectionState,
+};
+
+use crate::probe::{self, Settings};
+
+/// Pages of the reply buffer of each CPU: room for a second of an unusually busy dialogue.
+const REPLY_PAGES: usize = 128;
+
+/// Records taken from the ring buffer before the connections they end are passed on.
+const BATCH: usize = 16_384;
+
+type StateBytes = [u8; size_of::<ConnectionState>()];
+
+/// The kernel side, attached. Dropping it detaches everything.
+pub(crate) struct Kernel {
+    /// The programs; `None` once detached.
+    ebpf: Option<Ebpf>,
+    hooks: Vec<HookStatus>,
+    events: RingBuf<MapData>,
+    replies: Vec<PerfEventArrayBuffer<MapData>>,
+    stopped: HashMap<MapData, u64, u8>,
+    connections: HashMap<MapData, u64, StateBytes>,
+    drops: PerCpuArray<MapData, u64>,
+    undecodable: u64,
+    batch: Vec<Event>,
+    /// While this is open the kernel measures the time spent in BPF programs.
+    _stats: Option<OwnedFd>,
+}
+
+impl Kernel {
+    /// Loads and attaches.
+    pub(crate) fn start(settings: &Settings, measure_overhead: bool) -> Result<Self> {
+        let stats = measure_overhead
+            .then(|| enable_stats(Stats::RunTime))
+            .transpose()
+            .context("cannot have the kernel measure BPF programs (--measure-overhead)")?;
+        let (mut ebpf, btf) = probe::load(settings)?;
+        // The buffers come before the hooks, or the first records would find none.
+        let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
+        Ok(Self {
+            events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
+            replies,
+            stopped: HashMap::try_from(take(&mut ebpf, "STOPPED")?)?,
+            connections: HashMap::try_from(take(&mut ebpf, "CONNECTIONS")?)?,
+            drops: PerCpuArray::try_from(take(&mut ebpf, "DROPS")?)?,
+            hooks: probe::attach(&mut ebpf, &btf)?,
+            undecodable: 0,
+            batch: Vec::new(),
+            _stats: stats,
+            ebpf: Some(ebpf),
+        })
+    }
+
+    /// How each hook is attached.
+    pub(crate) fn hooks(&self) -> &[HookStatus] {
+        &self.hooks
+    }
+
+    /// A descriptor that becomes readable when the ring buffer fills before its time.
+    pub(crate) fn wake_up(&self) -> Result<OwnedFd> {
+        self.events.as_fd().try_clone_to_owned().context("cannot poll the ring buffer")
+    }
+
+    /// Takes everything that waits and passes on each connection that ended. Returns the number of
+    /// records taken.
+    ///
+    /// A reply is written before the record of its connection's end. So the ends are taken first, then
+    /// the replies, and only then are the ends put together with the replies.
+    pub(crate) fn drain(
+        &mut self,
+        table: &mut Table,
+        mut ended: impl FnMut(Connection),
+    ) -> usize {
+        let mut taken = 0;
+        loop {
+            let events = self.take_events();
+            taken += events + self.take_replies(table);
+            for event in self.batch.drain(..) {
+                if let Some(connection) = table.event(&event) {
+                    ended(connection);
+                }
+            }
+            if table.is_full() {
+                table.keep_only(&self.live());
+            }
+            if events < BATCH {
+                return taken;
+            }
+        }
+    }
+
+    fn take_events(&mut self) -> usize {
+        let mut taken = 0;
+        while taken < BATCH {
+            let Some(bytes) = self.events.next() else { break };
+            taken += 1;
+            match decoder::event(&bytes) {
+                Ok(event) => self.batch.push(event),
+                Err(_) => self.undecodable += 1,
+            }
+        }
+        taken
+    }
+
+    fn take_replies(&mut self, table: &mut Table) -> usize {
+        let (mut taken, mut undecodable, mut joined) = (0, 0, Vec::new());
+        let stopped = &mut self.stopped;
+        for buffer in &mut self.replies {
+            buffer.for_each(|event| {
+                // A loss is counted where it happens, in the program.
+                let PerfEvent::Sample { head, tail } = event else { return };
+                taken += 1;
+                let bytes = if tail.is_empty() {
+                    head
+                } else {
+                    joined.clear();
+                    joined.extend_from_slice(head);
+                    joined.extend_from_slice(tail);
+                    &joined
+                };
+                match decoder::reply(bytes) {
+                    Ok((meta, payload)) => {
+                        if table.reply(&meta, payload) {
+                            // An LRU map: an insert cannot find it full.
+                            let _ = stopped.insert(meta.id, 1, 0);
+                        }
+                    }
+                    Err(_) => undecodable += 1,
+                }
+            });
+        }
+        self.undecodable += undecodable;
+        taken
+    }
+
+    /// Ids of the connections that the kernel side holds.
+    fn live(&self) -> HashSet<u64> {
+        self.held().map(|state| state.id).collect()
+    }
+
+    fn held(&self) -> impl Iterator<Item = ConnectionState> {
+        self.connections.iter().filter_map(|entry| {
+            let (_, bytes) = entry.ok()?;
+            let state: ConnectionState = bytemuck::pod_read_unaligned(&bytes);
+            decoder::check_state(&state).is_ok().then_some(state)
+        })
+    }
+
+    /// Detaches every hook. Run times are kept in the hooks' status.
+    pub(crate) fn detach(&mut self) {
+        let Some(ebpf) = self.ebpf.take() else { return };
+        for (name, program) in ebpf.programs() {
+            let info = program.info().ok().filter(|info| info.run_count() > 0);
+            let symbol = name.trim_end_matches("_fentry").trim_end_matches("_kprobe");
+            let hook = self.hooks.iter_mut().find(|hook| hook.hook == symbol);
+            if let (Some(info), Some(hook)) = (info, hook) {
+                let nanos = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
+                hook.run_count = Some(info.run_count());
+                hook.run_time_ns = Some(nanos);
+            }
+        }
+    }
+
+    /// The connections that are still held: open ones, and dead ones that their application has not
+    /// closed. Call it after `detach` and `drain`.
+    pub(crate) fn remaining(&self, table: &mut Table, now_ns: u64) -> Vec<Connection> {
+        self.held().map(|state| table.close(&state, now_ns)).collect()
+    }
+
+    /// Records that could not be decoded.
+    pub(crate) fn undecodable(&self) -> u64 {
+        self.undecodable
+    }
+
+    /// Counts what the kernel side could not hand over.
+    pub(crate) fn losses(&mut self) -> Result<Losses> {
+        let mut losses = Losses::default();
+        let rows = [
+            (hook::INET_SOCK_SET_STATE, "inet_sock_set_state"),
+            (hook::TCP_DESTROY_SOCK, "tcp_destroy_sock"),
+            (hook::TCP_PROBE, "tcp_probe"),
+            (hook::TCP_SENDMSG_LOCKED, "tcp_sendmsg_locked"),
+        ];
+        for (row, name) in rows {
+            let count = |reason| self.drop_count(counters::index(row, reason));
+            let full = count(reason::CONNECTIONS_FULL)?;
+            let closed = count(reason::CLOSED_RING_FULL)?;
+            let events =
+                closed + count(reason::TURNS_RING_FULL)? + count(reason::REPLY_BUFFER_FULL)?;
+            losses.connections += full + closed;
+            losses.events += events;
+            losses.map_full += full;
+            if let Some(hook) = self.hooks.iter_mut().find(|it| it.hook == name) {
+                (hook.events_lost, hook.map_full) = (events, full);
+            }
+        }
+        Ok(losses)
+    }
+
+    fn drop_count(&self, index: u32) -> Result<u64> {
+        let values = self.drops.get(&index, 0).context("cannot read the map DROPS")?;
+        Ok(values.iter().sum())
+    }
+
+    /// Time spent in the BPF programs, if the kernel measured it.
+    pub(crate) fn run_time(&self) -> Option<Duration> {
+        let measured: Vec<u64> = self.hooks.iter().filter_map(|hook| hook.run_time_ns).collect();
+        (!measured.is_empty()).then(|| Duration::from_nanos(measured.iter().sum()))
+    }
+}
+
+/// What the kernel side could not hand over.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Losses {
+    /// Records of any kind.
+    pub(crate) events: u64,
+    /// Times the map of connections was full.
+    pub(crate) map_full: u64,
+    /// Connections without a record.
+    pub(crate) connections: u64,
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))
+}
+
+fn open_replies(ebpf: &mut Ebpf) -> Result<Vec<PerfEventArrayBuffer<MapData>>> {
+    let mut array = PerfEventArray::try_from(take(ebpf, "REPLIES")?)?;
+    let cpus = online_cpus().map_err(|(_, error)| error).context("cannot list the CPUs")?;
+    cpus.into_iter()
+        .map(|cpu| {
+            array.open(cpu, Some(REPLY_PAGES)).with_context(|| {
+                format!("cannot open the reply buffer of CPU {cpu}; --no-replies does without")
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,196 @@
+//! Loads the BPF object: configuration, offsets and map sizes go in before the programs.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{
+        HashMap, MapData,
+        lpm_trie::{Key, LpmTrie},
+    },
+};
+use ipnet::IpNet;
+use tracer_common::config::{Config, Offsets, PortBitmap, Selected, setting};
+
+use super::{offsets, preflight::KERNEL_BTF};
+
+/// Bytes in the ring buffer at which user space is woken before its time.
+const WAKE_BYTES: u32 = 128 << 10;
+
+/// The object that `build.rs` built.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
+
+/// What the kernel side is to trace.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Destination ports.
+    pub(crate) ports: Vec<u16>,
+    /// Destination networks; empty for all.
+    pub(crate) networks: Vec<IpNet>,
+    /// Process ids; empty for all.
+    pub(crate) pids: Vec<u32>,
+    /// User ids; empty for all.
+    pub(crate) uids: Vec<u32>,
+    /// Command names; empty for all.
+    pub(crate) comms: Vec<String>,
+    /// Network namespaces; empty for all.
+    pub(crate) netns: Vec<u32>,
+    /// Cgroups; empty for all.
+    pub(crate) cgroups: Vec<u64>,
+    /// Whether loopback destinations are traced.
+    pub(crate) include_loopback: bool,
+    /// Whether server replies are read.
+    pub(crate) replies: bool,
+    /// Size of the ring buffer in bytes.
+    pub(crate) ring_size: u32,
+    /// Most connections at the same time.
+    pub(crate) max_connections: u32,
+}
+
+impl Settings {
+    fn config(&self) -> Config {
+        let bits = [
+            (self.include_loopback, setting::INCLUDE_LOOPBACK),
+            (self.replies, setting::REPLIES),
+            (!self.networks.is_empty(), setting::FILTER_DESTINATION),
+            (!self.pids.is_empty(), setting::FILTER_PID),
+            (!self.uids.is_empty(), setting::FILTER_UID),
+            (!self.comms.is_empty(), setting::FILTER_COMM),
+            (!self.netns.is_empty(), setting::FILTER_NETNS),
+            (!self.cgroups.is_empty(), setting::FILTER_CGROUP),
+        ];
+        let settings = bits.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
+        Config { settings, wake_bytes: WAKE_BYTES.min(self.ring_size / 2) }
+    }
+
+    fn port_bitmap(&self) -> PortBitmap {
+        let mut bitmap = [0; 1024];
+        for port in &self.ports {
+            bitmap[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+        bitmap
+    }
+
+    /// Entries of the map `SELECTED`.
+    fn selected(&self) -> impl Iterator<Item = Selected> {
+        let of = |filter| move |value| Selected { filter, padding: 0, value };
+        self.pids
+            .iter()
+            .map(|pid| u64::from(*pid))
+            .map(of(setting::FILTER_PID))
+            .chain(self.uids.iter().map(|uid| u64::from(*uid)).map(of(setting::FILTER_UID)))
+            .chain(self.netns.iter().map(|netns| u64::from(*netns)).map(of(setting::FILTER_NETNS)))
+            .chain(self.cgroups.iter().copied().map(of(setting::FILTER_CGROUP)))
+    }
+}
+
+/// Loads the object into the kernel. No program is loaded yet.
+pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Btf)> {
+    let offsets: Offsets = offsets::read(KERNEL_BTF.as_ref())?;
+    let btf = Btf::from_sys_fs()
+        .with_context(|| format!("cannot read the kernel's types from {KERNEL_BTF}"))?;
+    let config = settings.config();
+    let ports = settings.port_bitmap();
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
+        .override_global("CONFIG", bytemuck::bytes_of(&config), true)
+        .override_global("PORTS", &ports[..], true)
+        .map_max_entries("EVENTS", settings.ring_size)
+        .map_max_entries("CONNECTIONS", settings.max_connections)
+        .load(OBJECT)
+        .context("cannot create the BPF maps; is there memory for them? (--max-connections and \
+                  --ring-size set their size)")?;
+    fill_filters(&mut ebpf, settings).context("cannot fill the filters")?;
+    Ok((ebpf, btf))
+}
+
+fn fill_filters(ebpf: &mut Ebpf, settings: &Settings) -> Result<()> {
+    // `Selected` and byte arrays go in as plain byte arrays, which aya knows to be plain data.
+    let mut selected: HashMap<&mut MapData, [u8; size_of::<Selected>()], u8> =
+        HashMap::try_from(ebpf.map_mut("SELECTED").context("no map SELECTED")?)?;
+    for key in settings.selected() {
+        selected
+            .insert(bytemuck::cast::<Selected, [u8; size_of::<Selected>()]>(key), 1, 0)
+            .context("too many processes, users, namespaces and cgroups are selected (1024 fit)")?;
+    }
+    let mut commands: HashMap<&mut MapData, [u8; 16], u8> =
+        HashMap::try_from(ebpf.map_mut("COMMANDS").context("no map COMMANDS")?)?;
+    for comm in &settings.comms {
+        let mut key = [0; 16];
+        let bytes = comm.as_bytes();
+        let len = bytes.len().min(15);
+        key[..len].copy_from_slice(&bytes[..len]);
+        commands.insert(key, 1, 0).context("too many command names are selected (256 fit)")?;
+    }
+    let mut networks: LpmTrie<&mut MapData, [u8; 16], u8> =
+        LpmTrie::try_from(ebpf.map_mut("DESTINATIONS").context("no map DESTINATIONS")?)?;
+    for network in &settings.networks {
+        let (prefix, address) = mapped(network);
+        networks
+            .insert(&Key::new(prefix, address), 1, 0)
+            .context("too many destinations are selected (1024 fit)")?;
+    }
+    Ok(())
+}
+
+/// Prefix length and address, IPv4 as `::ffff:a.b.c.d`.
+fn mapped(network: &IpNet) -> (u32, [u8; 16]) {
+    let prefix = u32::from(network.prefix_len());
+    match network.network() {
+        IpAddr::V4(address) => (prefix + 96, address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => (prefix, address.octets()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::config::has_port;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            ports: vec![25, 65_535],
+            networks: Vec::new(),
+            pids: vec![7],
+            uids: Vec::new(),
+            comms: Vec::new(),
+            netns: Vec::new(),
+            cgroups: vec![7],
+            include_loopback: false,
+            replies: true,
+            ring_size: 4096,
+            max_connections: 10,
+        }
+    }
+
+    #[test]
+    fn bitmap_has_the_ports_and_no_other() {
+        let bitmap = settings().port_bitmap();
+        let ports: Vec<u16> =
+            (0..=u16::MAX).filter(|port| has_port(bitmap[usize::from(port >> 6)], *port)).collect();
+        assert_eq!(ports, [25, 65_535]);
+    }
+
+    #[test]
+    fn only_filters_in_use_are_on() {
+        let config = settings().config();
+        assert_eq!(
+            config.settings,
+            setting::REPLIES | setting::FILTER_PID | setting::FILTER_CGROUP
+        );
+        assert_eq!(config.wake_bytes, 2048);
+        let keys: Vec<Selected> = settings().selected().collect();
+        assert_ne!(keys[0], keys[1], "a process and a cgroup of one number are apart");
+    }
+
+    #[test]
+    fn ipv4_networks_are_mapped() {
+        let (prefix, address) = mapped(&"192.0.2.0/24".parse().unwrap());
+        assert_eq!(prefix, 120);
+        assert_eq!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 0]);
+    }
+}

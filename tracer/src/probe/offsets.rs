@@ -1,0 +1,174 @@
+//! Offsets of kernel fields, from the running kernel's BTF.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use btfparse::{
+    Error as BtfError, ErrorKind, Integer32Value, Offset, Readable, Result as BtfResult,
+    TypeInformation, TypeVariant,
+};
+use tracer_common::config::{ABSENT, Offsets};
+
+/// Why the offsets could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OffsetError {
+    #[error("cannot read the kernel's types from {path}: {error}; is this a BTF file?")]
+    Read { path: PathBuf, error: String },
+    #[error(
+        "the kernel's types have no field {structure}.{field}: this kernel is not supported by this \
+         version of smtptrace; please report its release"
+    )]
+    Field { structure: &'static str, field: &'static str },
+}
+
+/// Reads the offsets from the BTF at `path`.
+pub(crate) fn read(path: &Path) -> Result<Offsets, OffsetError> {
+    let fail = |error: String| OffsetError::Read { path: path.to_owned(), error };
+    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let types = TypeInformation::new(&Bytes(bytes))
+        .map_err(|error| fail(error.message().to_owned()))?;
+    Types::new(types).offsets()
+}
+
+/// A whole BTF file in memory.
+struct Bytes(Vec<u8>);
+
+impl Readable for Bytes {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> BtfResult<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buffer.len());
+        match self.0.get(start..end) {
+            Some(bytes) => {
+                buffer.copy_from_slice(bytes);
+                Ok(())
+            }
+            None => Err(BtfError::new(ErrorKind::IOError, "the file is cut short")),
+        }
+    }
+}
+
+/// Types whose fields are read.
+const WANTED: [&str; 8] = [
+    "inet_connection_sock",
+    "inet_sock",
+    "net",
+    "sk_buff",
+    "sock",
+    "sock_flags",
+    "tcp_skb_cb",
+    "tcp_sock",
+];
+
+struct Types {
+    all: TypeInformation,
+    /// Ids of the wanted types. A name may stand for several: a structure, a variable.
+    ids: HashMap<&'static str, Vec<u32>>,
+}
+
+impl Types {
+    fn new(all: TypeInformation) -> Self {
+        let mut ids: HashMap<_, Vec<u32>> = HashMap::new();
+        for id in all.get().keys() {
+            let name = all.name_of(*id).unwrap_or_default();
+            if let Some(wanted) = WANTED.iter().find(|wanted| **wanted == name) {
+                ids.entry(*wanted).or_default().push(*id);
+            }
+        }
+        Self { all, ids }
+    }
+
+    fn offsets(&self) -> Result<Offsets, OffsetError> {
+        let cb = self.need("sk_buff", "cb")?;
+        Ok(Offsets {
+            skc_daddr: self.need("sock", "__sk_common.skc_daddr")?,
+            skc_rcv_saddr: self.need("sock", "__sk_common.skc_rcv_saddr")?,
+            skc_dport: self.need("sock", "__sk_common.skc_dport")?,
+            skc_family: self.need("sock", "__sk_common.skc_family")?,
+            skc_v6_daddr: self.find("sock", "__sk_common.skc_v6_daddr"),
+            skc_v6_rcv_saddr: self.find("sock", "__sk_common.skc_v6_rcv_saddr"),
+            skc_net: self.find("sock", "__sk_common.skc_net.net"),
+            net_inum: self.find("net", "ns.inum"),
+            sk_err: self.need("sock", "sk_err")?,
+            sk_flags: self.need("sock", "__sk_common.skc_flags")?,
+            inet_sport: self.need("inet_sock", "inet_sport")?,
+            icsk_retransmits: self.need("inet_connection_sock", "icsk_retransmits")?,
+            write_seq: self.need("tcp_sock", "write_seq")?,
+            snd_una: self.need("tcp_sock", "snd_una")?,
+            rcv_nxt: self.need("tcp_sock", "rcv_nxt")?,
+            srtt_us: self.need("tcp_sock", "srtt_us")?,
+            bytes_sent: self.need("tcp_sock", "bytes_sent")?,
+            bytes_received: self.need("tcp_sock", "bytes_received")?,
+            total_retrans: self.need("tcp_sock", "total_retrans")?,
+            tcp_wstamp_ns: self.find("tcp_sock", "tcp_wstamp_ns"),
+            skb_len: self.need("sk_buff", "len")?,
+            cb_seq: cb + self.need("tcp_skb_cb", "seq")?,
+            cb_end_seq: cb + self.need("tcp_skb_cb", "end_seq")?,
+            cb_flags: cb + self.need("tcp_skb_cb", "tcp_flags")?,
+            sock_done_bit: self.enumerator("sock_flags", "SOCK_DONE")?,
+            sock_keepopen_bit: self.enumerator("sock_flags", "SOCK_KEEPOPEN")?,
+        })
+    }
+
+    /// Byte offset of a field; `ABSENT` if there is none.
+    fn find(&self, structure: &str, field: &str) -> u32 {
+        self.named(structure)
+            .find_map(|id| match self.all.offset_of(id, field) {
+                Ok((_, Offset::ByteOffset(offset))) => Some(offset),
+                _ => None,
+            })
+            .unwrap_or(ABSENT)
+    }
+
+    fn need(&self, structure: &'static str, field: &'static str) -> Result<u32, OffsetError> {
+        match self.find(structure, field) {
+            ABSENT => Err(OffsetError::Field { structure, field }),
+            offset => Ok(offset),
+        }
+    }
+
+    /// Value of an enumerator.
+    fn enumerator(&self, structure: &'static str, field: &'static str) -> Result<u32, OffsetError> {
+        self.named(structure)
+            .find_map(|id| match self.all.from_id(id) {
+                Some(TypeVariant::Enum(it)) => {
+                    it.named_value_list().iter().find(|it| it.name == field).map(|it| it.value)
+                }
+                _ => None,
+            })
+            .map(|value| match value {
+                Integer32Value::Signed(value) => value.cast_unsigned(),
+                Integer32Value::Unsigned(value) => value,
+            })
+            .ok_or(OffsetError::Field { structure, field })
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = u32> {
+        self.ids.get(name).into_iter().flatten().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::preflight::KERNEL_BTF;
+
+    #[test]
+    fn file_that_is_no_btf_is_refused_by_name() {
+        let error = read(Path::new("/proc/self/status")).unwrap_err().to_string();
+        assert!(error.contains("/proc/self/status"), "{error}");
+    }
+
+    #[test]
+    fn running_kernel_has_every_needed_field() {
+        let path = Path::new(KERNEL_BTF);
+        if !path.exists() {
+            println!("SKIPPED: running_kernel_has_every_needed_field: no {KERNEL_BTF}");
+            return;
+        }
+        let offsets = read(path).unwrap();
+        assert!(offsets.skc_dport < 64 && offsets.write_seq > offsets.inet_sport, "{offsets:?}");
+        assert_ne!(offsets.sock_done_bit, offsets.sock_keepopen_bit);
+    }
+}

@@ -1,0 +1,250 @@
+//! A live trace: set up, loop until told to stop, finish.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeVal,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+use tracer_analysis::{
+    connection::{Context, SCHEMA, Table},
+    destination::Fold,
+    recording::{Filters, Header, HookState, Line, Overhead, Trailer, Trust},
+    report::{Context as ReportContext, Report},
+    utc::Utc,
+};
+
+use crate::{
+    cli::{Format, TraceArgs},
+    clock,
+    kernel::Kernel,
+    outlets::Outlets,
+    probe::{
+        Settings,
+        preflight::{Machine, Severity},
+    },
+};
+
+/// Polling period while records come in. Waking costs more than records do, so the kernel side wakes
+/// nobody unless its buffer fills.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// Polling period after a while of silence.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Runs a trace until it is told to stop.
+pub(crate) fn run(args: &TraceArgs) -> Result<()> {
+    preflight()?;
+    let outlets = Outlets::open(args)?;
+    let settings = settings(args);
+    let kernel = Kernel::start(&settings, args.measure_overhead)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let mut trace = Trace::new(args, outlets, kernel)?;
+    runtime.block_on(trace.follow(args.duration))?;
+    trace.finish(args)
+}
+
+fn preflight() -> Result<()> {
+    for finding in Machine::read().findings() {
+        if finding.severity == Severity::Fatal {
+            bail!("{}: {}\n{}", finding.subject, finding.found, finding.remedy);
+        }
+    }
+    Ok(())
+}
+
+fn settings(args: &TraceArgs) -> Settings {
+    Settings {
+        ports: args.dport.clone(),
+        networks: args.dest.clone(),
+        pids: args.pid.clone(),
+        uids: args.uid.clone(),
+        comms: args.comm.clone(),
+        netns: args.netns.iter().map(|netns| netns.0).collect(),
+        cgroups: args.cgroup.iter().flat_map(|cgroup| cgroup.0.iter().copied()).collect(),
+        include_loopback: args.include_loopback,
+        replies: !args.no_replies,
+        ring_size: args.ring_size,
+        max_connections: args.max_connections,
+    }
+}
+
+fn filters(settings: &Settings) -> Filters {
+    Filters {
+        dport: settings.ports.clone(),
+        dest: settings.networks.iter().map(ToString::to_string).collect(),
+        pid: settings.pids.clone(),
+        uid: settings.uids.clone(),
+        comm: settings.comms.clone(),
+        netns: settings.netns.clone(),
+        cgroup: settings.cgroups.clone(),
+        include_loopback: settings.include_loopback,
+        replies: settings.replies,
+    }
+}
+
+/// A trace under way.
+struct Trace {
+    kernel: Kernel,
+    table: Table,
+    fold: Fold,
+    outlets: Outlets,
+    header: Header,
+    connections: u64,
+}
+
+impl Trace {
+    fn new(args: &TraceArgs, mut outlets: Outlets, kernel: Kernel) -> Result<Self> {
+        let clock = clock::measure()?;
+        let host = file_line("/proc/sys/kernel/hostname");
+        let header = Header {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").into(),
+            host: host.clone(),
+            kernel: file_line("/proc/sys/kernel/osrelease"),
+            start: clock.utc(clock::boot_ns()?),
+            hooks: kernel.hooks().to_vec(),
+            filters: filters(&settings(args)),
+        };
+        announce(&header);
+        outlets.line(&Line::Header(Box::new(header.clone())));
+        outlets.flush();
+        let table = Table::new(Context { host, clock }, args.max_connections as usize);
+        let fold = Fold::new(args.output.max_destinations);
+        Ok(Self { kernel, table, fold, outlets, header, connections: 0 })
+    }
+
+    /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
+    async fn follow(&mut self, duration: Option<Duration>) -> Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let wake_up = self.kernel.wake_up()?;
+        // SAFETY: an `OwnedFd` keeps its descriptor, and its descriptor open, until it is dropped.
+        let readable = unsafe { AsyncFd::register_with_interest(wake_up, Interest::READABLE) }
+            .context("cannot poll the ring buffer")?;
+        // A duration beyond any clock is forever.
+        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+        let mut period = BUSY;
+        while !self.outlets.failed() && end.is_none_or(|end| Instant::now() < end) {
+            let due = Instant::now() + period;
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                guard = readable.readable() => guard?.clear_ready(),
+                () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
+            }
+            period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
+        }
+        Ok(())
+    }
+
+    /// Takes what waits in the kernel. Returns the number of records.
+    fn drain(&mut self) -> usize {
+        let Self { kernel, table, fold, outlets, connections, .. } = self;
+        let taken = kernel.drain(table, |connection| {
+            *connections += 1;
+            fold.add(&connection);
+            outlets.line(&Line::Connection(Box::new(connection)));
+        });
+        outlets.flush();
+        taken
+    }
+
+    /// Detaches, takes what is left, writes trailer and report. An outlet that failed does not keep
+    /// the report from being printed.
+    fn finish(mut self, args: &TraceArgs) -> Result<()> {
+        self.kernel.detach();
+        self.drain();
+        let now_ns = clock::boot_ns()?;
+        for connection in self.kernel.remaining(&mut self.table, now_ns) {
+            self.connections += 1;
+            self.fold.add(&connection);
+            self.outlets.line(&Line::Connection(Box::new(connection)));
+        }
+        let end = self.table.utc(now_ns);
+        let trust = self.trust()?;
+        self.outlets.line(&Line::Trailer(Box::new(Trailer {
+            schema: SCHEMA,
+            host: self.header.host.clone(),
+            end,
+            connections: self.connections,
+            trust: trust.clone(),
+        })));
+        self.outlets.flush();
+        if let Some(output) = self.outlets.report.take() {
+            let report = self.report(args, end, trust);
+            output.report(&report, args.output.format, args.output.top)?;
+        }
+        self.outlets.outcome()
+    }
+
+    fn report(&self, args: &TraceArgs, end: Utc, trust: Trust) -> Report {
+        let context = ReportContext {
+            hosts: vec![self.header.host.clone()],
+            version: self.header.version.clone(),
+            start: self.header.start,
+            end,
+            filters: Some(self.header.filters.clone()),
+            trust,
+            hdr: args.output.format == Format::Json,
+        };
+        Report::new(&self.fold, args.output.group_by.into(), context)
+    }
+
+    fn trust(&mut self) -> Result<Trust> {
+        let losses = self.kernel.losses()?;
+        Ok(Trust {
+            events_lost: losses.events,
+            map_full: losses.map_full + self.table.full(),
+            undecodable: self.kernel.undecodable(),
+            connections_lost: (self.kernel.undecodable() == 0).then_some(losses.connections),
+            midlife: 0, // the report counts them
+            unreadable_lines: 0,
+            unfinished_recordings: 0,
+            hooks: self.kernel.hooks().to_vec(),
+            overhead: Overhead {
+                user_cpu_us: own_cpu_us(),
+                kernel_cpu_us: self.kernel.run_time().map(|time| {
+                    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+                }),
+            },
+        })
+    }
+}
+
+/// CPU time of this process.
+fn own_cpu_us() -> Option<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let micros = |time: TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+    u64::try_from(micros(usage.user_time()) + micros(usage.system_time())).ok()
+}
+
+/// The one line of a file of the kernel; empty if it cannot be read.
+fn file_line(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// Says on stderr that tracing has begun, and which facts will be missing.
+fn announce(header: &Header) {
+    let attached = header.hooks.iter().filter(|hook| hook.state == HookState::Attached).count();
+    let ports: Vec<String> = header.filters.dport.iter().map(ToString::to_string).collect();
+    eprintln!(
+        "smtptrace: tracing TCP to port {}; {attached} of {} hooks as wanted; Ctrl-C ends with the \
+         report",
+        ports.join(","),
+        header.hooks.len()
+    );
+    for hook in header.hooks.iter().filter(|hook| hook.state == HookState::Unavailable) {
+        let reason = hook.reason.as_deref().unwrap_or_default();
+        eprintln!("smtptrace: without {} ({}): {reason}", hook.hook, hook.fact);
+    }
+}

@@ -1,0 +1,124 @@
+//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, and
+//! no source file is too long to be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The longest a source file may be.
+const MAX_LINES: usize = 400;
+
+/// Every breach of a rule below `root`, one line each.
+pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for file in files(root)? {
+        let shown = file.strip_prefix(root).unwrap_or(&file).display();
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let lines = read(&file)?.lines().count();
+            if lines > MAX_LINES {
+                found.push(format!("{shown} has {lines} lines, {MAX_LINES} are allowed: split it"));
+            }
+        } else if file.file_name().is_some_and(|name| name == "Cargo.toml") {
+            let manifest = read(&file)?;
+            if is_package(&manifest) && !takes_workspace_lints(&manifest) {
+                found.push(format!("{shown} lacks `[lints]` with `workspace = true`: add it"));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("{} could not be read", file.display()))
+}
+
+/// All files below `root`, without hidden directories and without what cargo builds.
+fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("{} could not be listed", directory.display()))?;
+        for entry in entries {
+            let entry =
+                entry.with_context(|| format!("{} could not be listed", directory.display()))?;
+            let path = entry.path();
+            let kind = entry
+                .file_type()
+                .with_context(|| format!("{} could not be looked at", path.display()))?;
+            if kind.is_file() {
+                found.push(path);
+            } else if kind.is_dir() && !is_left_out(&path) {
+                directories.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Cargo marks the directories it builds into with a file `CACHEDIR.TAG`.
+fn is_left_out(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') || name == "target" || directory.join("CACHEDIR.TAG").exists()
+}
+
+fn is_package(manifest: &str) -> bool {
+    section(manifest, "[package]").next().is_some()
+}
+
+fn takes_workspace_lints(manifest: &str) -> bool {
+    section(manifest, "[lints]").any(|line| line.replace(' ', "") == "workspace=true")
+}
+
+/// The lines of the section that `title` opens.
+fn section<'a>(manifest: &'a str, title: &str) -> impl Iterator<Item = &'a str> {
+    manifest
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .skip_while(move |line| *line != title)
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workspace_lints_are_found() {
+        let manifest = "[package]\nname = \"x\"\n\n[lints] # ours\nworkspace = true\n";
+        assert!(takes_workspace_lints(manifest));
+        assert!(is_package(manifest));
+    }
+
+    #[test]
+    fn other_sections_do_not_count() {
+        assert!(!takes_workspace_lints("[package]\nversion.workspace = true\nworkspace = true\n"));
+        assert!(!takes_workspace_lints("[lints]\n\n[lints.rust]\nworkspace = true\n"));
+        assert!(!takes_workspace_lints("[lints]\n# workspace = true\n"));
+        assert!(!is_package("[workspace]\nmembers = []\n"));
+    }
+
+    #[test]
+    fn breaches_are_named() {
+        let root = std::env::temp_dir().join(format!("house-rules-{}", std::process::id()));
+        fs::create_dir_all(root.join("a/src")).unwrap();
+        fs::create_dir_all(root.join("target")).unwrap();
+        fs::write(root.join("Cargo.toml"), "[workspace]\n").unwrap();
+        fs::write(root.join("a/Cargo.toml"), "[package]\nname = \"a\"\n").unwrap();
+        fs::write(root.join("a/src/fits.rs"), "\n".repeat(400)).unwrap();
+        fs::write(root.join("a/src/long.rs"), "\n".repeat(401)).unwrap();
+        fs::write(root.join("target/generated.rs"), "\n".repeat(401)).unwrap();
+        let found = breaches(&root).unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(
+            found,
+            [
+                "a/Cargo.toml lacks `[lints]` with `workspace = true`: add it",
+                "a/src/long.rs has 401 lines, 400 are allowed: split it",
+            ]
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! The sum over all steps: what passed, what failed, what was left out and why.
+
+use std::fmt;
+
+/// Counts of everything that was checked.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    passed: usize,
+    failures: Vec<String>,
+    skips: Vec<String>,
+}
+
+impl Tally {
+    /// Counts `number` checks or tests that passed.
+    pub(crate) fn pass(&mut self, number: usize) {
+        self.passed += number;
+    }
+
+    /// Counts one failure, and keeps what it was.
+    pub(crate) fn fail(&mut self, what: impl Into<String>) {
+        self.failures.push(what.into());
+    }
+
+    /// Counts something that was not checked, and keeps why.
+    pub(crate) fn skip(&mut self, what: &str, reason: &str) {
+        self.skips.push(format!("{what}: {reason}"));
+    }
+
+    /// Whether nothing failed.
+    pub(crate) fn is_success(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// The failures, the skips, and as the last line the plain sum.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (title, items) in [("Failed", &self.failures), ("Skipped", &self.skips)] {
+            if !items.is_empty() {
+                writeln!(f, "{title}:")?;
+            }
+            for item in items {
+                writeln!(f, "  {}", item.replace('\n', "\n    "))?;
+            }
+        }
+        let (failed, skipped) = (self.failures.len(), self.skips.len());
+        write!(f, "{} passed, {failed} failed, {skipped} skipped", self.passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_the_sum() {
+        let mut tally = Tally::default();
+        tally.pass(3);
+        tally.pass(1);
+        tally.fail("clippy: exit status: 101");
+        tally.skip("advisories", "offline");
+        tally.skip("some::test", "no bpftool");
+        assert!(!tally.is_success());
+        assert_eq!(
+            tally.to_string(),
+            "Failed:\n  clippy: exit status: 101\nSkipped:\n  advisories: offline\n  \
+             some::test: no bpftool\n4 passed, 1 failed, 2 skipped"
+        );
+    }
+
+    #[test]
+    fn without_failures_only_the_sum_is_left() {
+        let mut tally = Tally::default();
+        tally.pass(7);
+        assert!(tally.is_success());
+        assert_eq!(tally.to_string(), "7 passed, 0 failed, 0 skipped");
+    }
+}

@@ -1,0 +1,6 @@
+//! One file per command.
+
+pub(crate) mod doctor;
+pub(crate) mod run;
+pub(crate) mod setup;
+pub(crate) mod test;

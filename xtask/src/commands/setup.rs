@@ -1,0 +1,113 @@
+//! `cargo xtask setup`: installs what is missing for building, and for `test` what testing needs.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::apt;
+use crate::machine::{self, Privilege};
+use crate::plan::{self, BuildFound, Step, TestFound};
+use crate::toolchain::{self, BpfCompiler, LINKER_VERSION};
+use crate::workspace;
+
+/// Runs the command.
+pub(crate) fn run() -> Result<ExitCode> {
+    for_building(&workspace::root())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what building needs. Where all is there, it only looks.
+pub(crate) fn for_building(root: &Path) -> Result<()> {
+    let mut found = look_for_building();
+    if !found.is_ready() {
+        if machine::has_apt() {
+            apt::update(found.privilege, root);
+            found.apt_offers_compiler = apt::offers(plan::COMPILER_PACKAGES);
+            found.apt_offers_llvm = apt::offers(plan::LLVM_PACKAGES);
+        }
+        for step in plan::for_building(&found) {
+            install(&step, root)?;
+        }
+        found = look_for_building();
+    }
+    match (found.compiler, found.linker) {
+        (Some(compiler), Some(linker)) if linker >= LINKER_VERSION => {
+            eprintln!("xtask: building: {compiler}; bpf-linker {linker}");
+            Ok(())
+        }
+        (None, _) => bail!(
+            "everything was installed, yet no compiler for BPF is found: neither {} with a core \
+             for {} nor rustup's nightly with rust-src; `cargo xtask doctor` says more",
+            toolchain::DEBIAN_RUSTC,
+            toolchain::BPF_TARGET
+        ),
+        (_, linker) => bail!(
+            "bpf-linker {LINKER_VERSION} was installed, yet {} is found: is an older one earlier on \
+             PATH?",
+            linker.map_or("none that runs".to_owned(), |version| version.to_string())
+        ),
+    }
+}
+
+/// Installs what testing needs beyond building. Programs that cannot be installed here are named;
+/// the tests that want them are then skipped.
+pub(crate) fn for_testing(root: &Path) -> Result<()> {
+    let mut failed = Vec::new();
+    let mut found = look_for_testing();
+    if !found.is_ready() {
+        if machine::has_apt() {
+            apt::update(found.privilege, root);
+            found.apt_offers = apt::offered(&plan::all_test_packages());
+        }
+        for step in plan::for_testing(&found) {
+            if let Err(error) = install(&step, root) {
+                eprintln!("xtask: {error:#}");
+                failed.push(step.installs);
+            }
+        }
+    }
+    let missing = look_for_testing().missing_programs;
+    if missing.is_empty() {
+        eprintln!("xtask: testing: all programs are there");
+    } else {
+        eprintln!(
+            "xtask: testing: not found: {}; install them, or the tests that need them are skipped",
+            missing.join(", ")
+        );
+    }
+    if !failed.is_empty() {
+        bail!("could not install {}; the reasons are above", failed.join("; "));
+    }
+    Ok(())
+}
+
+/// What is there for building.
+pub(crate) fn look_for_building() -> BuildFound {
+    BuildFound {
+        privilege: Privilege::look(),
+        compiler: BpfCompiler::look(),
+        linker: toolchain::linker_version(),
+        apt_offers_compiler: false,
+        apt_offers_llvm: false,
+    }
+}
+
+/// What is there for testing.
+pub(crate) fn look_for_testing() -> TestFound {
+    let missing = |name: &str| machine::find_program(name).is_none();
+    let programs = plan::TEST_PROGRAMS.iter().map(|(program, _)| *program);
+    TestFound {
+        privilege: Privilege::look(),
+        apt_offers: Vec::new(),
+        missing_programs: programs.filter(|name| missing(name)).collect(),
+        clippy_missing_for: BpfCompiler::look().filter(|compiler| !compiler.has_clippy()),
+        deny_missing: toolchain::find_cargo_program("cargo-deny").is_none(),
+    }
+}
+
+fn install(step: &Step, root: &Path) -> Result<()> {
+    let Step { installs, call, remedy } = step;
+    eprintln!("xtask: installing {installs}: {call}");
+    call.run(root).with_context(|| format!("could not install {installs}. What to do: {remedy}"))
+}

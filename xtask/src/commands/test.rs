@@ -1,0 +1,197 @@
+//! `cargo xtask test`: every check and every test, and as the last line their sum.
+
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context, Result};
+
+use super::setup;
+use crate::checks::house_rules;
+use crate::checks::step::Step;
+use crate::checks::tally::Tally;
+use crate::invocation::Invocation;
+use crate::machine::Privilege;
+use crate::toolchain::{BPF_TARGET, BpfCompiler, DEBIAN_CARGO, DEBIAN_CLIPPY, DEBIAN_RUSTC};
+use crate::workspace;
+
+/// Runs the command. A step that fails does not keep the later ones from running.
+pub(crate) fn run() -> Result<ExitCode> {
+    let root = workspace::root();
+    let target = workspace::target_dir(&root)?;
+    let mut tally = Tally::default();
+    for outcome in [setup::for_building(&root), setup::for_testing(&root)] {
+        if let Err(error) = outcome {
+            eprintln!("xtask: {error:#}");
+            tally.fail(format!("set-up: {error:#}"));
+        }
+    }
+    check_house_rules(&root, &mut tally);
+    for step in [format(), clippy()] {
+        step.run(&root, &mut tally);
+    }
+    check_bpf(&root, &target, &mut tally);
+    documentation().run(&root, &mut tally);
+    check_dependencies(&root, &mut tally);
+    unit_tests().run(&root, &mut tally);
+    test_end_to_end(&root, &target, &mut tally);
+
+    println!("\n{tally}");
+    Ok(if tally.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check_house_rules(root: &Path, tally: &mut Tally) {
+    println!("\n=== house rules: lints of the workspace, length of files");
+    match house_rules::breaches(root) {
+        Ok(breaches) if breaches.is_empty() => tally.pass(1),
+        Ok(breaches) => {
+            println!("{}", breaches.join("\n"));
+            tally.fail(format!("house rules:\n{}", breaches.join("\n")));
+        }
+        Err(error) => tally.fail(format!("house rules: {error:#}")),
+    }
+}
+
+fn format() -> Step {
+    Step::check("format", Invocation::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Step {
+    let call = Invocation::cargo()
+        .args(["clippy", "--workspace", "--exclude", "tracer-ebpf", "--all-targets"])
+        .args(["--", "-D", "warnings"]);
+    Step::check("clippy", call)
+}
+
+fn documentation() -> Step {
+    let call = Invocation::cargo()
+        .args(["doc", "--workspace", "--no-deps", "--exclude", "tracer-ebpf"])
+        .env("RUSTDOCFLAGS", "-D warnings");
+    Step::check("documentation", call)
+}
+
+/// The output of tests that pass is shown too, so that those that left themselves out are counted.
+fn unit_tests() -> Step {
+    let call = Invocation::cargo()
+        .args(["test", "--workspace", "--exclude", "tracer-ebpf", "--exclude", "tests"])
+        .args(["--no-fail-fast", "--", "--show-output"]);
+    Step::tests("unit tests", call)
+}
+
+fn check_bpf(root: &Path, target: &Path, tally: &mut Tally) {
+    let name = "clippy of the BPF programs";
+    match BpfCompiler::look() {
+        Some(compiler) if compiler.has_clippy() => {
+            Step::check(name, bpf_clippy(compiler, target)).run(root, tally);
+        }
+        Some(compiler) => tally.skip(name, &format!("no clippy for {compiler} is to be had")),
+        None => tally.skip(name, "there is no compiler for BPF, see `cargo xtask doctor`"),
+    }
+}
+
+/// Clippy with the compiler that also builds the programs. Debian's is called by its own name,
+/// because `/usr/bin/cargo clippy` would find the one of rustup that is earlier on PATH.
+fn bpf_clippy(compiler: BpfCompiler, target: &Path) -> Invocation {
+    let call = match compiler {
+        BpfCompiler::Distribution => Invocation::new(DEBIAN_CLIPPY)
+            .env("CARGO", DEBIAN_CARGO)
+            .env("RUSTC", DEBIAN_RUSTC)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .arg("clippy"),
+        BpfCompiler::Nightly => Invocation::new("rustup").args([
+            "run",
+            "nightly",
+            "cargo",
+            "clippy",
+            "-Z",
+            "build-std=core",
+        ]),
+    };
+    call.env("RUSTFLAGS", format!("--cfg bpf_target_arch=\"{}\"", std::env::consts::ARCH))
+        .args(["-p", "tracer-ebpf", "--target", BPF_TARGET, "--target-dir"])
+        .arg(target.join("bpf-clippy"))
+        .args(["--", "-D", "warnings"])
+}
+
+/// Licences, bans and sources need no network. The database of advisories does: where it cannot
+/// be fetched, that part is skipped and said to be.
+fn check_dependencies(root: &Path, tally: &mut Tally) {
+    let deny = || Invocation::cargo().arg("deny");
+    let parts: &[&str] = match fetch_advisories(&deny().args(["fetch", "db"]), root) {
+        Ok(()) => &["advisories", "bans", "licenses", "sources"],
+        Err(error) => {
+            tally.skip("advisories of the dependencies", &format!("{error:#}"));
+            &["bans", "licenses", "sources"]
+        }
+    };
+    Step::check("dependencies", deny().arg("check").args(parts)).run(root, tally);
+}
+
+fn fetch_advisories(call: &Invocation, root: &Path) -> Result<()> {
+    println!("\n=== advisories: {call}");
+    let output = call
+        .command()
+        .current_dir(root)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdout(Stdio::null())
+        .output()
+        .with_context(|| format!("`{call}` could not be started"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let reason = messages.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
+    println!("{reason}");
+    anyhow::bail!("the database could not be fetched: {reason}")
+}
+
+fn test_end_to_end(root: &Path, target: &Path, tally: &mut Tally) {
+    let name = "end-to-end tests";
+    let build = Invocation::cargo().args(["build", "--release", "-p", "tracer"]);
+    let is_built = Step::preparation("release build", build).run(root, tally);
+    let privilege = Privilege::look();
+    if !is_built {
+        tally.skip(name, "the release build failed");
+    } else if privilege == Privilege::Missing {
+        tally.skip(name, "they need root, and sudo is not installed");
+    } else {
+        Step::tests(name, end_to_end(privilege, target)).run(root, tally);
+    }
+}
+
+/// Cargo itself runs as the user, so that what it builds does not become root's; only the tests
+/// run as root.
+fn end_to_end(privilege: Privilege, target: &Path) -> Invocation {
+    let call = Invocation::cargo()
+        .args(["test", "-p", "tests", "--release", "--no-fail-fast"])
+        .env("SMTPTRACE_BIN", target.join("release/smtptrace"));
+    let call = match privilege {
+        Privilege::Sudo => call.args(["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"]),
+        Privilege::Root | Privilege::Missing => call,
+    };
+    call.args(["--", "--test-threads=1", "--nocapture"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_tests_run_through_sudo() {
+        let target = Path::new("/t");
+        let as_root = end_to_end(Privilege::Root, target).to_string();
+        assert!(!as_root.contains("sudo"), "{as_root}");
+        assert!(as_root.starts_with("SMTPTRACE_BIN=/t/release/smtptrace cargo test -p tests"));
+        let as_user = end_to_end(Privilege::Sudo, target).to_string();
+        assert!(as_user.contains("cargo test") && as_user.contains("runner"), "{as_user}");
+        assert!(as_user.ends_with("-- --test-threads=1 --nocapture"), "{as_user}");
+    }
+
+    #[test]
+    fn each_compiler_has_its_clippy() {
+        let debian = bpf_clippy(BpfCompiler::Distribution, Path::new("/t")).to_string();
+        assert!(debian.contains("CARGO=/usr/bin/cargo"), "{debian}");
+        assert!(debian.contains(" /usr/bin/cargo-clippy clippy -p tracer-ebpf"), "{debian}");
+        let nightly = bpf_clippy(BpfCompiler::Nightly, Path::new("/t")).to_string();
+        assert!(nightly.contains("rustup run nightly cargo clippy -Z build-std=core"), "{nightly}");
+    }
+}
