@@ -34,9 +34,9 @@ fn main() {
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("CARGO_TARGET_DIR");
-    let built = target_dir.join(TARGET).join("release/tracer-ebpf");
+    let object = target_dir.join(TARGET).join("release/tracer-ebpf");
     run(&mut build);
-    copy(&built, &out.join("tracer-ebpf.o"));
+    copy(&object, &out.join("tracer-ebpf.o"));
 }
 
 fn compiler() -> Command {
@@ -56,13 +56,10 @@ fn compiler() -> Command {
 }
 
 fn debian_has_bpf_core() -> bool {
-    Command::new(DEBIAN_RUSTC)
-        .args(["--print", "sysroot"])
-        .output()
-        .is_ok_and(|output| {
-            let sysroot = String::from_utf8_lossy(&output.stdout);
-            Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir()
-        })
+    Command::new(DEBIAN_RUSTC).args(["--print", "sysroot"]).output().is_ok_and(|output| {
+        let sysroot = String::from_utf8_lossy(&output.stdout);
+        Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir()
+    })
 }
 
 fn rust_flags() -> String {

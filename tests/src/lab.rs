@@ -30,6 +30,8 @@ pub const ABSENT_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 250);
 /// How many IPv4 addresses the server has.
 pub const SERVER_ADDRESSES: u8 = 8;
 
+const DIRECTORY_PREFIX: &str = "smtptrace-lab-";
+
 /// The network of one test.
 #[derive(Debug)]
 pub struct Lab {
@@ -47,9 +49,10 @@ impl Lab {
     /// Builds the network.
     pub fn up() -> Result<Self> {
         remove_leftovers()?;
+        remove_left_directories()?;
         let port = unique_port();
         let directory =
-            std::env::temp_dir().join(format!("smtptrace-lab-{}-{port}", std::process::id()));
+            std::env::temp_dir().join(format!("{DIRECTORY_PREFIX}{}-{port}", std::process::id()));
         fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
         let lab = Self {
@@ -167,6 +170,23 @@ impl Drop for Lab {
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// Removes the directories of test runs that were killed.
+fn remove_left_directories() -> Result<()> {
+    for entry in fs::read_dir(std::env::temp_dir()).context("list temporary files")? {
+        let entry = entry.context("list temporary files")?;
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(DIRECTORY_PREFIX)) else {
+            continue;
+        };
+        let pid = rest.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            // Another test may be doing the same.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// One of the server's IPv4 addresses; `offset` below [`SERVER_ADDRESSES`].

@@ -50,6 +50,17 @@ impl Record {
         }
     }
 
+    /// Fails if the field says something else than `expected`; `null` (unknown) is no lie.
+    pub fn ensure_right_or_unknown(&self, name: &str, expected: impl Into<Value>) -> Result<()> {
+        let (value, expected) = (self.field(name)?, expected.into());
+        ensure!(
+            value.is_null() || *value == expected,
+            "{name} is {value}, expected {expected}: {}",
+            self.json
+        );
+        Ok(())
+    }
+
     /// `start`.
     pub fn start(&self) -> Result<Nanos> {
         let text = self.text("start")?.context("start is null")?;
@@ -186,6 +197,10 @@ mod tests {
         assert_eq!(record.end().unwrap() - record.start().unwrap(), 3_000);
         assert_eq!(record.number("srtt_us").unwrap(), None);
         assert!(record.number("no_such_field").is_err());
+        record.ensure_right_or_unknown("srtt_us", 7).unwrap();
+        record.ensure_right_or_unknown("lifetime_us", 3).unwrap();
+        assert!(record.ensure_right_or_unknown("lifetime_us", 4).is_err());
+        assert!(record.ensure_right_or_unknown("no_such_field", 4).is_err());
     }
 
     #[test]

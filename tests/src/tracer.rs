@@ -114,6 +114,12 @@ impl Tracer {
         Recording::read(&self.recording)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal)
+            .with_context(|| format!("send {signal} to smtptrace"))
+    }
+
     /// Ends tracing with SIGINT, as Ctrl-C does.
     pub fn stop(self) -> Result<Run> {
         self.stop_with(Signal::SIGINT)
@@ -121,8 +127,7 @@ impl Tracer {
 
     /// Ends tracing with `signal`.
     pub fn stop_with(self, signal: Signal) -> Result<Run> {
-        kill(Pid::from_raw(self.process.id().cast_signed()), signal)
-            .with_context(|| format!("send {signal} to smtptrace"))?;
+        self.signal(signal)?;
         self.wait()
     }
 

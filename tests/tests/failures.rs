@@ -8,6 +8,7 @@ use std::{
 };
 
 use tests::{
+    capture::Capture,
     lab::{ABSENT_V4, Lab},
     prerequisite::{Prerequisite, skipped},
     recording::Record,
@@ -78,14 +79,19 @@ fn host_unreachable() {
 
 #[test]
 fn timed_out() {
-    if skipped("timed_out", &NEEDS) {
+    if skipped("timed_out", &[&NEEDS[..], &[Prerequisite::Tcpdump]].concat()) {
         return;
     }
     let lab = Lab::up().unwrap();
     lab.router_drop(&format!("tcp dport {}", lab.port())).unwrap();
     lab.client.sysctl("net.ipv4.tcp_syn_retries", "1").unwrap();
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let record = check_failure(&lab, lab.server_v4(), nix::errno::Errno::ETIMEDOUT);
-    assert_eq!(record.known("retransmits").unwrap(), 1, "{}", record.json());
+    let flows = capture.stop().unwrap();
+    let [flow] = flows.as_slice() else { panic!("{flows:?}") };
+    assert!(flow.syn_retransmits > 0);
+    let retransmits = record.known("retransmits").unwrap();
+    assert_eq!(retransmits, u64::from(flow.syn_retransmits), "{}", record.json());
 }
 
 #[test]

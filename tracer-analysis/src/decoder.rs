@@ -1,7 +1,9 @@
 //! Bytes from the kernel to records. Never panics, whatever the bytes; every failure is an error that
 //! the caller counts.
 
-use tracer_common::record::{ConnectionState, ReplySegment, TURN_BATCH, TurnBatch, direction, kind};
+use tracer_common::record::{
+    ConnectionState, ReplySegment, TURN_BATCH, TurnBatch, direction, kind,
+};
 
 /// One record of the ring buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub fn check_state(state: &ConnectionState) -> Result<(), DecodeError> {
 }
 
 fn check_batch(batch: &TurnBatch) -> Result<(), DecodeError> {
-    if batch.count as usize > TURN_BATCH {
+    if batch.count > TURN_BATCH {
         return Err(DecodeError::Value { field: "turns", value: u64::from(batch.count) });
     }
     Ok(())

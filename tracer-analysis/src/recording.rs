@@ -160,7 +160,9 @@ pub enum LineError {
     #[error("unknown kind {0:?}")]
     Kind(String),
     /// Written by a newer smtptrace.
-    #[error("schema {0} is newer than {SCHEMA}, the newest this version reads; use a newer smtptrace")]
+    #[error(
+        "schema {0} is newer than {SCHEMA}, the newest this version reads; use a newer smtptrace"
+    )]
     Schema(u32),
 }
 

@@ -118,7 +118,7 @@ pub struct Selected {
 pub type PortBitmap = [u64; 1024];
 
 /// Whether `port` is in `bitmap`.
-#[inline(always)]
+#[inline]
 #[must_use]
 pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1

@@ -32,7 +32,7 @@ pub mod reason {
 pub const DROPS: u32 = hook::COUNT * reason::COUNT;
 
 /// Index of a counter in the map `DROPS`.
-#[inline(always)]
+#[inline]
 #[must_use]
 pub const fn index(hook: u32, reason: u32) -> u32 {
     hook * reason::COUNT + reason

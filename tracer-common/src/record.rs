@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Turns kept in the kernel before they are handed over in one record. A power of two.
-pub const TURN_BATCH: usize = 8;
+pub const TURN_BATCH: u32 = 8;
 
 /// Most bytes of one inbound segment (TCP header included) that are handed over as a reply.
 pub const REPLY_SEGMENT_BYTES: u32 = 2048;
@@ -68,7 +68,7 @@ pub struct TurnBatch {
     /// Connection that they belong to.
     pub id: u64,
     /// The turns.
-    pub turns: [Turn; TURN_BATCH],
+    pub turns: [Turn; TURN_BATCH as usize],
 }
 
 /// Everything the kernel side knows of one connection: the value of its map entry while it lives, the
@@ -132,6 +132,8 @@ pub struct ConnectionState {
     pub turn_write_seq: u32,
     /// `rcv_nxt` when the current turn began.
     pub turn_rcv_nxt: u32,
+    /// `rcv_nxt` when the connection was established: the server's first byte.
+    pub first_rcv_nxt: u32,
     /// Local port, host byte order; 0 until known.
     pub sport: u16,
     /// Server port, host byte order.
@@ -141,7 +143,7 @@ pub struct ConnectionState {
     /// See [`flag`].
     pub flags: u8,
     /// Zero.
-    pub padding: [u8; 6],
+    pub padding: [u8; 2],
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.
@@ -157,26 +159,26 @@ pub struct ReplySegment {
     pub id: u64,
     /// When it arrived.
     pub time_ns: u64,
-    /// Sequence number of its first payload byte.
-    pub seq: u32,
-    /// Sequence number the kernel expected next.
-    pub rcv_nxt: u32,
+    /// Where its first payload byte stands in the server's stream.
+    pub offset: u32,
     /// Payload length on the wire.
     pub payload: u32,
     /// Bytes of the segment that follow, TCP header included.
     pub captured: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
     assert!(size_of::<Turn>() == 32);
-    assert!(size_of::<TurnBatch>() == 16 + 32 * TURN_BATCH);
+    assert!(size_of::<TurnBatch>() == 16 + 32 * TURN_BATCH as usize);
     assert!(size_of::<ConnectionState>() == 520);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
     assert!(core::mem::offset_of!(ConnectionState, src) == 120);
     assert!(core::mem::offset_of!(ConnectionState, netns) == 168);
-    assert!(core::mem::offset_of!(ConnectionState, sport) == 204);
-    assert!(core::mem::offset_of!(ConnectionState, direction) == 208);
+    assert!(core::mem::offset_of!(ConnectionState, sport) == 208);
+    assert!(core::mem::offset_of!(ConnectionState, direction) == 212);
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
     assert!(size_of::<ReplySegment>() == 32);
 };

@@ -70,7 +70,7 @@ fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
     state.dport = sk.dport();
     state.netns = sk.netns();
     state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    state.uid = bpf_get_current_uid_gid() as u32;
+    state.uid = (bpf_get_current_uid_gid() & 0xffff_ffff) as u32;
     state.comm = bpf_get_current_comm().unwrap_or_default();
     if is_set(setting::REPLIES) {
         state.flags = flag::REPLIES;
@@ -100,6 +100,7 @@ pub(crate) fn established<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>,
     state.srtt_us = tcp.srtt_us();
     state.turn_write_seq = tcp.write_seq();
     state.turn_rcv_nxt = tcp.rcv_nxt();
+    state.first_rcv_nxt = state.turn_rcv_nxt;
 }
 
 /// The client is about to write.
@@ -176,11 +177,11 @@ fn begin_turn(state: &mut ConnectionState, write_seq: u32, rcv_nxt: u32, now: u6
 
 #[inline(always)]
 fn keep_turn(state: &mut ConnectionState, hook: u32) {
-    let at = state.batch.count as usize & (TURN_BATCH - 1);
+    let at = state.batch.count & (TURN_BATCH - 1);
     // SAFETY: `at` is masked to the length of the array, in a form the verifier follows.
-    unsafe { *state.batch.turns.get_unchecked_mut(at) = state.current };
-    state.batch.count = at as u32 + 1;
-    if state.batch.count as usize == TURN_BATCH {
+    unsafe { *state.batch.turns.get_unchecked_mut(at as usize) = state.current };
+    state.batch.count = at + 1;
+    if state.batch.count == TURN_BATCH {
         emit::turns(&state.batch, hook);
         state.batch.count = 0;
     }
@@ -188,12 +189,7 @@ fn keep_turn(state: &mut ConnectionState, hook: u32) {
 
 /// Takes the counters as they stand; they are zeroed between CLOSE and destroy.
 #[inline(always)]
-pub(crate) fn settle<L: Load>(
-    state: &mut ConnectionState,
-    sk: Sock<L>,
-    tcp: TcpSock<L>,
-    now: u64,
-) {
+pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>, now: u64) {
     let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
     if state.local_fin_ns == 0 && state.established_ns != 0 {
         notice_write(state, tcp, now, hook::INET_SOCK_SET_STATE);

@@ -55,7 +55,7 @@ pub(crate) fn reply(segment: Segment, mut meta: ReplySegment, hook: u32) {
     let len = segment.len();
     meta.captured = if len < REPLY_SEGMENT_BYTES { len } else { REPLY_SEGMENT_BYTES };
     // The upper half of the flags says how many bytes of the segment follow the record.
-    let flags = u64::from(meta.captured) << 32 | u64::from(BPF_F_CURRENT_CPU);
+    let flags = u64::from(meta.captured) << 32 | BPF_F_CURRENT_CPU;
     // SAFETY: the skb is the hook's own argument, the map is a perf event array, `meta` is
     // `size_of::<ReplySegment>()` bytes on this stack. The helper refuses a length above `skb->len`.
     let result = unsafe {

@@ -1,7 +1,10 @@
 //! Which connections are traced. The port is tested on every hook, the rest once, at the SYN.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use tracer_common::{config::{Selected, setting}, record::ConnectionState};
+use tracer_common::{
+    config::{Selected, setting},
+    record::ConnectionState,
+};
 
 use crate::{config::is_set, maps};
 
@@ -20,8 +23,7 @@ pub(crate) fn passes(state: &ConnectionState) -> bool {
 
 #[inline(always)]
 fn selected(filter: u32, value: u64) -> bool {
-    !is_set(filter)
-        || maps::SELECTED.get_ptr(Selected { filter, padding: 0, value }).is_some()
+    !is_set(filter) || maps::SELECTED.get_ptr(Selected { filter, padding: 0, value }).is_some()
 }
 
 #[inline(always)]

@@ -5,6 +5,11 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::inline_always,
+    reason = "a pointer to a kernel object keeps its type only within one BPF function"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "the macros of aya pass the context by value")]
 
 mod config;
 mod connection;

@@ -2,9 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, RingBuf,
-    },
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, RingBuf},
 };
 use tracer_common::{config::Selected, counters, record::ConnectionState};
 
@@ -12,8 +10,7 @@ use tracer_common::{config::Selected, counters, record::ConnectionState};
 /// destroy, because pointers are reused within milliseconds. Never an LRU: that would evict the
 /// long-idle pooled connections this tool is about. Sized at load.
 #[map]
-pub(crate) static CONNECTIONS: HashMap<u64, ConnectionState> =
-    HashMap::with_max_entries(65_536, 0);
+pub(crate) static CONNECTIONS: HashMap<u64, ConnectionState> = HashMap::with_max_entries(65_536, 0);
 
 /// One entry of zeros, never written: what a new connection starts from.
 #[map]

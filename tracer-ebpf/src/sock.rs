@@ -20,7 +20,7 @@ pub(crate) trait Load: Copy {
     fn tcp_sock(sk: *const c_void) -> *const c_void;
 }
 
-/// A plain load, for programs whose arguments are typed by BTF (tp_btf, fentry): the verifier checks
+/// A plain load, for programs whose arguments are typed by BTF (`tp_btf`, fentry): the verifier checks
 /// the offset against the type, and a fault reads as 0.
 #[derive(Clone, Copy)]
 pub(crate) struct Typed;
@@ -45,7 +45,9 @@ impl Load for Typed {
 
 impl Load for Probed {
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the size of one integer")]
     unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
+        const { assert!(size_of::<T>() <= 8, "one integer") };
         let mut value = MaybeUninit::<T>::zeroed();
         // SAFETY: the destination is `size_of::<T>()` bytes on this stack; the helper reads the source
         // safely and zeroes the destination if it cannot. Callers read integers only.

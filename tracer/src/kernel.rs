@@ -91,11 +91,7 @@ impl Kernel {
     ///
     /// A reply is written before the record of its connection's end. So the ends are taken first, then
     /// the replies, and only then are the ends put together with the replies.
-    pub(crate) fn drain(
-        &mut self,
-        table: &mut Table,
-        mut ended: impl FnMut(Connection),
-    ) -> usize {
+    pub(crate) fn drain(&mut self, table: &mut Table, mut ended: impl FnMut(Connection)) -> usize {
         let mut taken = 0;
         loop {
             let events = self.take_events();

@@ -63,7 +63,8 @@ impl Outlets {
         to_recording: impl FnOnce(&mut Writer<File>) -> io::Result<()>,
         to_stream: impl FnOnce(&mut Writer<Box<dyn Write>>) -> io::Result<()>,
     ) {
-        let failures = [write(&mut self.recording, to_recording), write(&mut self.stream, to_stream)];
+        let failures =
+            [write(&mut self.recording, to_recording), write(&mut self.stream, to_stream)];
         for failure in failures.into_iter().flatten() {
             self.failure.get_or_insert(failure);
         }

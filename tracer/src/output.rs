@@ -24,9 +24,10 @@ impl Output {
     /// Opens `path`, or stdout.
     pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
         let out: Box<dyn Write> = match path {
-            Some(path) => Box::new(File::create(path).with_context(|| {
-                format!("cannot write the output to {}", path.display())
-            })?),
+            Some(path) => Box::new(
+                File::create(path)
+                    .with_context(|| format!("cannot write the output to {}", path.display()))?,
+            ),
             None => Box::new(io::stdout()),
         };
         Ok(Self { path: path.map(Path::to_owned), out })

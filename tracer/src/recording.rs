@@ -119,14 +119,23 @@ fn read_lines(mut reader: impl BufRead, mut each: impl FnMut(Line)) -> Result<Fo
 mod tests {
     use std::io::Cursor;
 
-    use tracer_analysis::{recording::Trailer, utc::Utc};
+    use tracer_analysis::{
+        recording::{Trailer, Trust},
+        utc::Utc,
+    };
 
     use super::*;
 
     fn trailer() -> Line {
         let end = Utc::from_micros(0);
-        let trust = Default::default();
-        Line::Trailer(Box::new(Trailer { schema: 1, host: "mx".into(), end, connections: 0, trust }))
+        let trust = Trust::default();
+        Line::Trailer(Box::new(Trailer {
+            schema: 1,
+            host: "mx".into(),
+            end,
+            connections: 0,
+            trust,
+        }))
     }
 
     fn read_text(text: &[u8]) -> (Found, usize) {

@@ -31,7 +31,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     for path in &args.files {
         recordings.read(path, &mut fold)?;
     }
-    let report = Report::new(&fold, args.output.group_by.into(), recordings.context(args.output.format));
+    let report =
+        Report::new(&fold, args.output.group_by.into(), recordings.context(args.output.format));
     output.report(&report, args.output.format, args.output.top)
 }
 
@@ -129,7 +130,8 @@ impl Recordings {
             known.run_count = add(known.run_count, hook.run_count);
             known.run_time_ns = add(known.run_time_ns, hook.run_time_ns);
             if badness(hook.state) > badness(known.state) {
-                (known.state, known.program, known.reason) = (hook.state, hook.program, hook.reason);
+                (known.state, known.program, known.reason) =
+                    (hook.state, hook.program, hook.reason);
             }
         }
     }

@@ -213,9 +213,10 @@ impl Trace {
             hooks: self.kernel.hooks().to_vec(),
             overhead: Overhead {
                 user_cpu_us: own_cpu_us(),
-                kernel_cpu_us: self.kernel.run_time().map(|time| {
-                    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-                }),
+                kernel_cpu_us: self
+                    .kernel
+                    .run_time()
+                    .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             },
         })
     }

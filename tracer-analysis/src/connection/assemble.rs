@@ -6,6 +6,7 @@ use tracer_common::record::{ConnectionState, flag};
 
 use super::{
     Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending,
+    replies::Replies,
     table::{Context, Entry},
 };
 use crate::errno;
@@ -29,7 +30,7 @@ pub(super) fn assemble(
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let replies = established.then_some(&entry.replies);
-    let greeting = replies.and_then(|replies| replies.greeting());
+    let greeting = replies.and_then(Replies::greeting);
     Connection {
         kind: Kind::Connection,
         schema: SCHEMA,
@@ -54,7 +55,7 @@ pub(super) fn assemble(
         greeting_us: greeting.and_then(|it| micros(state.established_ns, it.complete_ns)),
         banner_code: greeting.map(|it| it.code),
         banner_host: greeting.and_then(|it| it.host.clone()),
-        tls: replies.and_then(|replies| replies.tls()),
+        tls: replies.and_then(Replies::tls),
         tls_handshake_us: None,
         lifetime_us: if midlife { None } else { micros(state.start_ns, closed_ns) },
         bytes_sent: Some(state.bytes_sent),

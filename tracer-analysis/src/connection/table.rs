@@ -166,13 +166,22 @@ mod tests {
         let connection = table.event(&Event::Closed(Box::new(state()))).unwrap();
         assert_eq!(connection.id, "0000000000000abc");
         assert_eq!(connection.start.to_string(), "2023-11-14T22:13:30.000000Z");
-        assert_eq!((connection.family, connection.dst.to_string()), (Family::Ipv4, "192.0.2.25".into()));
+        assert_eq!(
+            (connection.family, connection.dst.to_string()),
+            (Family::Ipv4, "192.0.2.25".into())
+        );
         assert_eq!((connection.connect_us, connection.banner_us), (Some(3), Some(1_999_997)));
         assert_eq!((connection.banner_code, connection.tls), (Some(220), Some(Tls::None)));
         assert_eq!(connection.banner_host.as_deref(), Some("mx.example"));
         assert_eq!(connection.idle_gaps_us, Some(vec![1_000_000, 3_000_000]));
-        assert_eq!((connection.idle_gaps_omitted, connection.idle_max_survived_us), (0, Some(1_000_000)));
-        assert_eq!((connection.end_cause, connection.end_idle_us), (EndCause::LocalFin, Some(4_000_000)));
+        assert_eq!(
+            (connection.idle_gaps_omitted, connection.idle_max_survived_us),
+            (0, Some(1_000_000))
+        );
+        assert_eq!(
+            (connection.end_cause, connection.end_idle_us),
+            (EndCause::LocalFin, Some(4_000_000))
+        );
         assert_eq!(connection.lifetime_us, Some(10_000_001));
     }
 
@@ -198,7 +207,10 @@ mod tests {
     fn open_connection_ends_with_the_trace() {
         let open = ConnectionState { local_fin_ns: 0, closed_ns: 0, ..state() };
         let connection = table(1).close(&open, 30 * SECOND);
-        assert_eq!((connection.end_cause, connection.lifetime_us), (EndCause::Open, Some(20_000_000)));
+        assert_eq!(
+            (connection.end_cause, connection.lifetime_us),
+            (EndCause::Open, Some(20_000_000))
+        );
         assert_eq!(connection.end_idle_us, Some(14_000_000));
     }
 }

@@ -1,12 +1,14 @@
 //! Turns of a connection, and the idle gaps between them.
 
+use std::time::Duration;
+
 use tracer_common::record::{ConnectionState, Turn, direction};
 
 /// Gaps kept per connection; more are counted.
 const GAPS: usize = 256;
 
-/// Shortest gap that is kept, in nanoseconds.
-const GAP_NS: u64 = 100_000_000;
+/// Shortest gap that is kept.
+const SHORTEST_GAP: Duration = Duration::from_millis(100);
 
 /// What is known of the turns of one connection. Feed every turn in order.
 #[derive(Debug, Clone, Default)]
@@ -22,23 +24,23 @@ impl Turns {
     /// Takes the next turn.
     pub(super) fn turn(&mut self, turn: &Turn) {
         if self.seen > 0 {
-            let gap_ns = turn.start_ns.saturating_sub(self.last_ns);
-            self.gap(gap_ns, turn.first_byte_ns != 0);
+            let gap = Duration::from_nanos(turn.start_ns.saturating_sub(self.last_ns));
+            self.gap(gap, turn.first_byte_ns != 0);
         }
         self.seen = self.seen.saturating_add(1);
         self.last_ns = self.last_ns.max(turn.last_ns);
     }
 
-    fn gap(&mut self, gap_ns: u64, answered: bool) {
-        let gap_us = gap_ns / 1_000;
+    fn gap(&mut self, gap: Duration, answered: bool) {
+        let micros = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
         if answered {
-            self.max_survived_us = self.max_survived_us.max(gap_us);
+            self.max_survived_us = self.max_survived_us.max(micros);
         }
-        if gap_ns < GAP_NS {
+        if gap < SHORTEST_GAP {
             return;
         }
         if self.gaps_us.len() < GAPS {
-            self.gaps_us.push(gap_us);
+            self.gaps_us.push(micros);
         } else {
             self.gaps_omitted = self.gaps_omitted.saturating_add(1);
         }

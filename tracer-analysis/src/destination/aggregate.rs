@@ -113,6 +113,12 @@ impl Aggregate {
 
     /// Adds all connections of `other`. Call `timeline.shrink()` on a result that is kept.
     pub fn merge(&mut self, other: &Self) {
+        self.merge_counts(other);
+        self.timeline.merge(&other.timeline);
+    }
+
+    /// Adds all connections of `other`, except for when they existed.
+    pub(super) fn merge_counts(&mut self, other: &Self) {
         self.connections += other.connections;
         self.connect_failures += other.connect_failures;
         self.died += other.died;
@@ -136,7 +142,6 @@ impl Aggregate {
         sum(&mut self.bytes_sent, other.bytes_sent);
         sum(&mut self.bytes_received, other.bytes_received);
         sum(&mut self.retransmits, other.retransmits);
-        self.timeline.merge(&other.timeline);
     }
 }
 

@@ -20,16 +20,16 @@ pub struct Group {
     pub key: String,
     /// All of its connections.
     pub all: Aggregate,
-    /// Those over IPv4, if there are any.
+    /// Those over IPv4, if there are any; without a timeline.
     pub ipv4: Option<Aggregate>,
-    /// Those over IPv6, if there are any.
+    /// Those over IPv6, if there are any; without a timeline.
     pub ipv6: Option<Aggregate>,
     /// Number of distinct server addresses; `None` for what was over the limit.
     pub addresses: Option<u64>,
 }
 
 impl Group {
-    /// Adds up cells.
+    /// Adds up cells, except for their timelines.
     pub(super) fn new<'a>(
         key: String,
         cells: impl IntoIterator<Item = Cell<'a>>,
@@ -37,10 +37,10 @@ impl Group {
     ) -> Self {
         let mut families = Families::default();
         for (family, cell) in cells {
-            families.of(family).merge(cell);
+            families.of(family).merge_counts(cell);
         }
         let mut all = Aggregate::default();
-        families.cells().for_each(|(_, family)| all.merge(family));
+        families.cells().for_each(|(_, family)| all.merge_counts(family));
         let [ipv4, ipv6] = [families.ipv4, families.ipv6].map(|family| family.map(|boxed| *boxed));
         Self { key, all, ipv4, ipv6, addresses }
     }
@@ -110,7 +110,11 @@ impl Iterator for Groups<'_> {
 
     fn next(&mut self) -> Option<Group> {
         let plan = self.plans.next()?;
-        Some(Group::new(plan.key, plan.cells, plan.addresses))
+        let mut group = Group::new(plan.key, plan.cells.iter().copied(), plan.addresses);
+        for (_, cell) in plan.cells {
+            group.all.timeline.merge(&cell.timeline);
+        }
+        Some(group)
     }
 }
 

@@ -53,6 +53,7 @@ impl Distribution {
         match u32::try_from(value) {
             Ok(small) if self.buckets.is_empty() && self.kept.len() < Self::KEPT => {
                 let at = self.kept.partition_point(|&other| other <= small);
+                reserve_little(&mut self.kept);
                 self.kept.insert(at, small);
             }
             _ => {
@@ -64,6 +65,10 @@ impl Distribution {
 
     /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
+        if self.count == 0 {
+            self.clone_from(other);
+            return;
+        }
         if other.buckets.is_empty() {
             for &value in &other.kept {
                 self.record(value.into());
@@ -96,12 +101,14 @@ impl Distribution {
     /// if there are no values.
     pub fn quantile(&self, q: f64) -> Option<u64> {
         let last = self.count.checked_sub(1)?;
+        // A rounding error must not lift the rank.
+        let rank = (q.clamp(0.0, 1.0) * self.count as f64 - 1e-6).ceil();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a share of the count; float to integer saturates"
         )]
-        let rank = ((q.clamp(0.0, 1.0) * self.count as f64).ceil() as u64).saturating_sub(1);
+        let rank = (rank as u64).saturating_sub(1);
         let rank = rank.min(last);
         if self.buckets.is_empty() {
             return self.kept.get(usize::try_from(rank).ok()?).map(|&value| value.into());
@@ -228,6 +235,13 @@ impl Bucket {
     }
 }
 
+/// Makes room for another item; for less more than `Vec` does, because there are many small ones.
+pub(super) fn reserve_little<T>(items: &mut Vec<T>) {
+    if items.len() == items.capacity() {
+        items.reserve_exact(items.len() / 8 + 4);
+    }
+}
+
 /// Number of the bucket of a value: below 256 the value itself, above that its 8 leading bits.
 fn index_of(value: u64) -> u32 {
     let shift = value.checked_ilog2().unwrap_or(0).saturating_sub(HALF.ilog2());
@@ -240,7 +254,10 @@ fn count_in(buckets: &mut Vec<Bucket>, value: u64) {
     let at = buckets.partition_point(|bucket| bucket.index() < index);
     match buckets.get_mut(at) {
         Some(bucket) if bucket.index() == index && bucket.count() < Bucket::FULL => bucket.0 += 1,
-        _ => buckets.insert(at, Bucket::new(index, 1)),
+        _ => {
+            reserve_little(buckets);
+            buckets.insert(at, Bucket::new(index, 1));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     connection::{Connection, SeenFrom},
-    destination::minutes::Minutes,
+    destination::{histogram::reserve_little, minutes::Minutes},
     utc::Utc,
 };
 
@@ -24,12 +24,18 @@ pub struct Peak {
 /// the past, the larger are the blocks, so their number only grows with the logarithm of that of the
 /// connections. Folding loses nothing unless a connection comes later that began or ended inside a
 /// block: then the order inside is unknown. The peak is no longer `exact` but an upper bound, too
-/// high by about one in [`Self::PRECISION`] if such connections come in the order in which they ended; if
-/// whole timelines are merged that overlap, by at most the sum of their own peaks.
+/// high by about one in [`Self::PRECISION`] if connections come in the order in which they ended.
+///
+/// A connection that ended before the blocks begins a new run: recordings are read one after the
+/// other. Where runs, or timelines that are merged, overlap in blocks, the upper bound is at most the
+/// sum of their own peaks.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     points: Vec<Point>,
+    /// What was folded of this run; all before `points`.
     blocks: Vec<Block>,
+    /// All of earlier runs.
+    earlier: Vec<Block>,
     /// Of the points that were folded.
     minutes: Minutes,
     opened: u64,
@@ -41,7 +47,7 @@ impl Timeline {
     pub const POINTS: usize = 8192;
     /// One over the size of a block, relative to the begins and ends that came after it: 0.8 %.
     pub const PRECISION: u64 = 128;
-    /// Blocks after a merge before they are folded again.
+    /// Blocks of earlier runs that are kept before they are joined.
     const BLOCKS: usize = 2048;
 
     /// Adds a connection.
@@ -69,8 +75,14 @@ impl Timeline {
     }
 
     fn add_points(&mut self, begin: Point, start: Utc, end: Utc) {
-        let end = end.max(start.plus_micros(1));
-        self.points.extend([begin, Point::new(end, Step::Ended)]);
+        let end = Point::new(end.max(start.plus_micros(1)), Step::Ended);
+        if self.blocks.last().is_some_and(|folded| end.at().micros() <= folded.last) {
+            self.begin_run();
+        }
+        for point in [begin, end] {
+            reserve_little(&mut self.points);
+            self.points.push(point);
+        }
         if self.points.len() > Self::POINTS {
             self.fold_to(Self::POINTS / 2, Self::PRECISION);
         }
@@ -80,7 +92,7 @@ impl Timeline {
     /// [`Self::shrink`].
     pub fn merge(&mut self, other: &Self) {
         self.points.extend_from_slice(&other.points);
-        self.blocks.extend_from_slice(&other.blocks);
+        self.earlier.extend(other.blocks.iter().chain(&other.earlier));
         self.minutes.merge(&other.minutes);
         self.opened += other.opened;
         self.inexact |= other.inexact;
@@ -88,10 +100,22 @@ impl Timeline {
 
     /// Brings the memory back within the limits after a merge.
     pub fn shrink(&mut self) {
-        if self.points.len() > Self::POINTS || self.blocks.len() > Self::BLOCKS {
+        if self.points.len() > Self::POINTS {
             self.fold_to(Self::POINTS / 2, Self::PRECISION);
             self.points.shrink_to_fit();
         }
+        if self.earlier.len() > Self::BLOCKS {
+            let (blocks, exact) = fold(&self.earlier, &[], 0, Self::PRECISION);
+            self.earlier = blocks;
+            self.inexact |= !exact;
+        }
+    }
+
+    /// Puts what there is aside as an earlier run.
+    fn begin_run(&mut self) {
+        self.fold_to(0, Self::PRECISION);
+        self.earlier.append(&mut self.blocks);
+        self.shrink();
     }
 
     /// Number of connections opened; those that were open already do not count.
@@ -113,7 +137,8 @@ impl Timeline {
         let mut points = self.points.clone();
         points.sort_unstable();
         let (mut level, mut highest) = (0_i64, 0_i64);
-        let apart = separate(&self.blocks, &points, |block| {
+        let blocks = [&self.blocks[..], &self.earlier].concat();
+        let apart = separate(&blocks, &points, |block| {
             highest = highest.max(level.saturating_add(block.highest));
             level = level.saturating_add(block.sum);
         });
@@ -131,9 +156,9 @@ impl Timeline {
         for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
             self.minutes.count(point.at());
         }
-        let mut blocks = Vec::with_capacity(self.points.len() + self.blocks.len());
-        self.inexact |= !separate(&self.blocks, &self.points, |block| blocks.push(block));
-        self.blocks = condense(&blocks, kept.len() as u64, precision);
+        let (blocks, exact) = fold(&self.blocks, &self.points, kept.len() as u64, precision);
+        self.blocks = blocks;
+        self.inexact |= !exact;
         self.points = kept;
     }
 }
@@ -235,6 +260,14 @@ impl From<Point> for Block {
         let sum = if point.step() == Step::Ended { -1 } else { 1 };
         Self { first: at, last: at, sum, highest: sum.max(0), points: 1 }
     }
+}
+
+/// Blocks and points (sorted) as blocks that do not overlap and grow larger with age; and whether
+/// that lost nothing. `newer` points came after them.
+fn fold(blocks: &[Block], points: &[Point], newer: u64, precision: u64) -> (Vec<Block>, bool) {
+    let mut apart = Vec::with_capacity(blocks.len() + points.len());
+    let exact = separate(blocks, points, |block| apart.push(block));
+    (condense(&apart, newer, precision), exact)
 }
 
 /// Passes blocks and points (sorted) on to `out` in order of time, as blocks that do not overlap.

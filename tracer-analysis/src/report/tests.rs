@@ -111,7 +111,9 @@ proptest! {
     #[test]
     fn json_round_trip(all in prop::collection::vec(any_connection(), 0..40), limit in 0..9_usize) {
         let mut fold = Fold::new(limit);
-        all.iter().for_each(|connection| fold.add(connection));
+        for connection in &all {
+            fold.add(connection);
+        }
         for by in GroupBy::ALL {
             let report = Report::new(&fold, by, context());
             let text = serde_json::to_string(&report).unwrap();

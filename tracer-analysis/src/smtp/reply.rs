@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn single_and_multi_line() {
-        let text = b"220 mx.example ESMTP\r\n250-mx.example\r\n250-PIPELINING\r\n250 SIZE\r\n354\r\n";
+        let text =
+            b"220 mx.example ESMTP\r\n250-mx.example\r\n250-PIPELINING\r\n250 SIZE\r\n354\r\n";
         assert_eq!(
             steps(text),
             [
@@ -129,18 +130,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_reply_and_the_next_line_counts() {
-        assert_eq!(steps(b"hello\r\n2x0 a\n250 ok\n"), [
-            Step::NotAReply,
-            Step::NotAReply,
-            reply(250, "ok", "ok")
-        ]);
+        assert_eq!(
+            steps(b"hello\r\n2x0 a\n250 ok\n"),
+            [Step::NotAReply, Step::NotAReply, reply(250, "ok", "ok")]
+        );
     }
 
     #[test]
     fn endless_line_takes_bounded_memory() {
         let mut parser = ReplyParser::new();
-        for byte in b"220 ".iter().chain([b'x'; 100_000].iter()) {
-            assert_eq!(parser.feed(*byte), None);
+        for byte in b"220 ".iter().copied().chain(std::iter::repeat_n(b'x', 100_000)) {
+            assert_eq!(parser.feed(byte), None);
         }
         let Some(Step::Reply(reply)) = parser.feed(b'\n') else { panic!("no reply") };
         assert_eq!((reply.code, reply.last.len()), (220, LINE_TEXT));

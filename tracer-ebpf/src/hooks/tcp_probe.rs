@@ -52,8 +52,14 @@ fn data(connection: &mut ConnectionState, tcp: TcpSock<Typed>, segment: Segment)
             connection.flags &= !flag::REPLIES;
             return;
         }
-        let meta =
-            ReplySegment { id: connection.id, time_ns: now, seq, rcv_nxt, payload, captured: 0 };
+        let meta = ReplySegment {
+            id: connection.id,
+            time_ns: now,
+            offset: seq.wrapping_sub(connection.first_rcv_nxt),
+            payload,
+            captured: 0,
+            padding: 0,
+        };
         emit::reply(segment, meta, hook::TCP_PROBE);
     }
 }

@@ -169,7 +169,9 @@ fn command_name(text: &str) -> Result<String, String> {
     match text.len() {
         0 => Err("empty".into()),
         1..=15 => Ok(text.into()),
-        _ => Err(format!("longer than the 15 bytes that the kernel keeps; try {:?}", cut(text, 15))),
+        _ => {
+            Err(format!("longer than the 15 bytes that the kernel keeps; try {:?}", cut(text, 15)))
+        }
     }
 }
 
@@ -223,7 +225,8 @@ mod tests {
 
     #[test]
     fn lists_and_addresses() {
-        let args = ["smtptrace", "--dport", "25,465", "--dest", "2001:db8::1", "--dest", "10.1.2.3/8"];
+        let args =
+            ["smtptrace", "--dport", "25,465", "--dest", "2001:db8::1", "--dest", "10.1.2.3/8"];
         let cli = Cli::try_parse_from(args).unwrap();
         assert_eq!(cli.trace.dport, [25, 465]);
         let dest: Vec<String> = cli.trace.dest.iter().map(ToString::to_string).collect();

@@ -18,14 +18,15 @@ impl FromStr for NetnsSelector {
         if let Ok(inode) = text.parse() {
             return Ok(Self(inode));
         }
-        let path =
-            if text.contains('/') { PathBuf::from(text) } else { Path::new("/run/netns").join(text) };
+        let path = if text.contains('/') {
+            PathBuf::from(text)
+        } else {
+            Path::new("/run/netns").join(text)
+        };
         let inode = fs::metadata(&path)
             .map_err(|error| format!("no namespace at {}: {error}", path.display()))?
             .ino();
-        u32::try_from(inode)
-            .map(Self)
-            .map_err(|_| format!("{} is not a namespace", path.display()))
+        u32::try_from(inode).map(Self).map_err(|_| format!("{} is not a namespace", path.display()))
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<HookStatus>> {
 fn attach_fact(ebpf: &mut Ebpf, btf: &Btf, fact: &Fact) -> Result<HookStatus> {
     let mut status = HookStatus {
         hook: fact.hook.into(),
-        fact: fact.fact.into(),
+        fact: fact.records.into(),
         state: HookState::Attached,
         program: None,
         reason: None,
@@ -45,7 +45,7 @@ fn attach_fact(ebpf: &mut Ebpf, btf: &Btf, fact: &Fact) -> Result<HookStatus> {
             "cannot attach to {} ({}): {reasons}\nWithout it nothing can be traced; \
              `smtptrace doctor` says more about this machine",
             fact.hook,
-            fact.fact
+            fact.records
         ),
         Otherwise::Lost(fields) => {
             status.state = HookState::Unavailable;

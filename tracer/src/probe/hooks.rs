@@ -44,7 +44,7 @@ pub(super) struct Fact {
     /// Kernel symbol or tracepoint.
     pub(super) hook: &'static str,
     /// What is recorded.
-    pub(super) fact: &'static str,
+    pub(super) records: &'static str,
     /// Kind and name of each program, best first.
     pub(super) programs: &'static [(Kind, &'static str)],
     /// If none can be attached.
@@ -57,53 +57,55 @@ use Kind::{Fentry, Kprobe, TpBtf};
 pub(super) const FACTS: [Fact; 9] = [
     Fact {
         hook: "tcp_destroy_sock",
-        fact: "end of the record",
+        records: "end of the record",
         programs: &[(TpBtf, "tcp_destroy_sock")],
         otherwise: Otherwise::Fatal,
     },
     Fact {
         hook: "tcp_probe",
-        fact: "first byte, turns, replies",
+        records: "first byte, turns, replies",
         programs: &[(TpBtf, "tcp_probe")],
         otherwise: Otherwise::Lost("banner, greeting, turns, idle gaps"),
     },
     Fact {
         hook: "tcp_sendmsg_locked",
-        fact: "time of client writes",
+        records: "time of client writes",
         programs: &[
             (TpBtf, "tcp_sendmsg_locked"),
             (Fentry, "tcp_sendmsg_locked_fentry"),
             (Kprobe, "tcp_sendmsg_locked_kprobe"),
         ],
-        otherwise: Otherwise::Coarser("time of the last segment sent before a reply, from tcp_probe"),
+        otherwise: Otherwise::Coarser(
+            "time of the last segment sent before a reply, from tcp_probe",
+        ),
     },
     Fact {
         hook: "tcp_receive_reset",
-        fact: "reset received",
+        records: "reset received",
         programs: &[(TpBtf, "tcp_receive_reset")],
         otherwise: Otherwise::Coarser("ECONNRESET at the state CLOSE"),
     },
     Fact {
         hook: "tcp_send_reset",
-        fact: "reset sent",
+        records: "reset sent",
         programs: &[(TpBtf, "tcp_send_reset")],
         otherwise: Otherwise::Coarser("a CLOSE without FIN and error"),
     },
     Fact {
         hook: "tcp_retransmit_skb",
-        fact: "time of retransmissions",
+        records: "time of retransmissions",
         programs: &[(TpBtf, "tcp_retransmit_skb")],
         otherwise: Otherwise::Coarser("the number only, read at the state CLOSE"),
     },
     Fact {
         hook: "inet_sk_error_report",
-        fact: "socket errors",
+        records: "socket errors",
         programs: &[(TpBtf, "inet_sk_error_report")],
         otherwise: Otherwise::Coarser("sk_err at the state CLOSE"),
     },
     Fact {
         hook: "tcp_connect",
-        fact: "SYN sent",
+        records: "SYN sent",
         programs: &[(Fentry, "tcp_connect_fentry"), (Kprobe, "tcp_connect_kprobe")],
         otherwise: Otherwise::Coarser(
             "the state SYN_SENT, set before the kernel looks for a free source port",
@@ -111,7 +113,7 @@ pub(super) const FACTS: [Fact; 9] = [
     },
     Fact {
         hook: "inet_sock_set_state",
-        fact: "opened, established, closed",
+        records: "opened, established, closed",
         programs: &[(TpBtf, "inet_sock_set_state")],
         otherwise: Otherwise::Fatal,
     },

@@ -19,8 +19,7 @@ use super::{offsets, preflight::KERNEL_BTF};
 const WAKE_BYTES: u32 = 128 << 10;
 
 /// The object that `build.rs` built.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
 
 /// What the kernel side is to trace.
 #[derive(Debug, Clone)]
@@ -101,8 +100,10 @@ pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Btf)> {
         .map_max_entries("EVENTS", settings.ring_size)
         .map_max_entries("CONNECTIONS", settings.max_connections)
         .load(OBJECT)
-        .context("cannot create the BPF maps; is there memory for them? (--max-connections and \
-                  --ring-size set their size)")?;
+        .context(
+            "cannot create the BPF maps; is there memory for them? (--max-connections and \
+                  --ring-size set their size)",
+        )?;
     fill_filters(&mut ebpf, settings).context("cannot fill the filters")?;
     Ok((ebpf, btf))
 }

@@ -27,8 +27,8 @@ pub(crate) enum OffsetError {
 pub(crate) fn read(path: &Path) -> Result<Offsets, OffsetError> {
     let fail = |error: String| OffsetError::Read { path: path.to_owned(), error };
     let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-    let types = TypeInformation::new(&Bytes(bytes))
-        .map_err(|error| fail(error.message().to_owned()))?;
+    let types =
+        TypeInformation::new(&Bytes(bytes)).map_err(|error| fail(error.message().to_owned()))?;
     Types::new(types).offsets()
 }
 

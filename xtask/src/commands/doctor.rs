@@ -8,7 +8,7 @@ use super::setup;
 use crate::invocation::Invocation;
 use crate::machine::{self, Privilege};
 use crate::plan::{BuildFound, TEST_PROGRAMS, TestFound};
-use crate::toolchain::{LINKER_VERSION, find_cargo_program};
+use crate::toolchain::{BpfCompiler, LINKER_VERSION, find_cargo_program};
 
 const SETUP: &str = "cargo xtask setup";
 const TEST: &str = "`cargo xtask test` installs it on Debian and Ubuntu";
@@ -149,9 +149,12 @@ fn testing(found: &TestFound) -> Vec<Finding> {
         let remedy = format!("rustup component add {component}");
         findings.push(answering(name, &Invocation::cargo().args([name, "--version"]), &remedy));
     }
-    findings.push(match found.clippy_missing_for {
-        None => Finding::present("clippy for BPF", "there, where there is a BPF compiler"),
-        Some(compiler) => Finding::missing("clippy for BPF", format!("not for {compiler}"), TEST),
+    findings.push(match (BpfCompiler::look(), found.clippy_missing_for) {
+        (_, Some(compiler)) => {
+            Finding::missing("clippy for BPF", format!("not for {compiler}"), TEST)
+        }
+        (Some(compiler), None) => Finding::present("clippy for BPF", format!("for {compiler}")),
+        (None, None) => Finding::missing("clippy for BPF", "there is no BPF compiler", SETUP),
     });
     findings.push(match find_cargo_program("cargo-deny") {
         Some(file) => Finding::present("cargo-deny", file.display().to_string()),
