@@ -146,3 +146,89 @@ pub fn ensure_cause_agrees(pair: Pair<'_>) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{capture, recording::Recording};
+
+    fn flows(name: &str) -> Vec<Flow> {
+        capture::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)).unwrap()
+    }
+
+    /// The record that a perfect tracer would write of `flow`, `late` nanoseconds late.
+    fn record(flow: &Flow, late: Nanos, cause: &str) -> Record {
+        let start = i128::from(flow.syn + late);
+        let start = time::OffsetDateTime::from_unix_timestamp_nanos(start).unwrap();
+        let micros = |from: Nanos, to: Nanos| (to - from) / 1_000;
+        let established = flow.established.unwrap();
+        let line = json!({
+            "kind": "connection", "schema": 1,
+            "start": start.format(&time::format_description::well_known::Rfc3339).unwrap(),
+            "src": flow.client.ip(), "sport": flow.client.port(),
+            "dst": flow.server.ip(), "dport": flow.server.port(),
+            "connect_us": micros(flow.syn, established),
+            "banner_us": micros(established, flow.first_received.unwrap()),
+            "lifetime_us": micros(flow.syn, flow.end().unwrap()),
+            "bytes_sent": flow.sent.total, "bytes_received": flow.received.unique,
+            "end_cause": cause,
+        });
+        let text = format!("{{\"kind\":\"header\",\"schema\":1}}\n{line}\n");
+        Recording::parse(&text).unwrap().connections.remove(0)
+    }
+
+    #[test]
+    fn a_true_record_agrees_and_a_false_one_does_not() {
+        let flows = flows("reset-on-reuse.pcap");
+        let flow = &flows[0];
+        let good = [record(flow, 0, "rst_received")];
+        let pairs = pair(&good, &flows).unwrap();
+        ensure_times_agree(&pairs).unwrap();
+        ensure_bytes_agree(pairs[0]).unwrap();
+        ensure_cause_agrees(pairs[0]).unwrap();
+
+        // As a median 0.2 ms is too much.
+        let late = record(flow, 200_000, "peer_fin");
+        let pair = Pair { record: &late, flow };
+        assert!(ensure_times_agree(&[pair]).is_err());
+        assert!(ensure_cause_agrees(pair).is_err());
+        // Among others it is not, but 6 ms always is.
+        let [right] = &good;
+        let right = Pair { record: right, flow };
+        ensure_times_agree(&[right, right, pair]).unwrap();
+        let later = record(flow, 6_000_000, "rst_received");
+        let later = Pair { record: &later, flow };
+        assert!(ensure_times_agree(&[right, right, later]).is_err());
+
+        let mut more = flow.clone();
+        more.sent.total += 1;
+        assert!(ensure_bytes_agree(Pair { flow: &more, ..right }).is_err());
+        let mut less = flow.clone();
+        less.received.unique -= 1;
+        assert!(ensure_bytes_agree(Pair { flow: &less, ..right }).is_err());
+    }
+
+    #[test]
+    fn nobody_is_left_over() {
+        let flows = flows("reset-on-reuse.pcap");
+        let record = record(&flows[0], 0, "rst_received");
+        assert!(pair(&[], &flows).is_err());
+        assert!(pair(std::slice::from_ref(&record), &[]).is_err());
+        let mut other = flows.clone();
+        other[0].client.set_port(1);
+        assert!(pair(&[record], &other).is_err());
+    }
+
+    #[test]
+    fn causes_follow_the_flags() {
+        let cause = |name: &str, index: usize| expected_cause(&flows(name)[index]).unwrap();
+        assert_eq!(cause("reset-on-reuse.pcap", 0), "rst_received");
+        assert_eq!(cause("server-idle-timeout.pcap", 0), "peer_fin");
+        assert_eq!(cause("ipv6-syn-drop.pcap", 1), "local_fin");
+        assert!(expected_cause(&flows("silent-drop.pcap")[0]).is_err());
+    }
+}

@@ -76,8 +76,9 @@ pub fn skipped(test: &str, needs: &[Prerequisite]) -> bool {
 
 /// Says on standard output that `test`, or a part of it, was left out.
 pub fn report_skip(test: &str, reason: &str) {
-    // Nothing sensible can be done if standard output is closed.
-    let _ = writeln!(io::stdout(), "SKIPPED: {test}: {reason}");
+    // The test runner has begun a line with the name of the test. Nothing sensible can be done if
+    // standard output is closed.
+    let _ = writeln!(io::stdout(), "\nSKIPPED: {test}: {reason}");
 }
 
 #[cfg(test)]

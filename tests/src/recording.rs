@@ -114,7 +114,7 @@ impl Recording {
         Self::parse(&text).with_context(|| format!("recording {}", file.display()))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let (lines, remainder) = text.rsplit_once('\n').unwrap_or(("", text));
         let mut recording = Self { remainder: remainder.to_owned(), ..Self::default() };
         for line in lines.lines() {

@@ -99,25 +99,43 @@ fn peer_fin_after_quit() {
     assert!(record.field("end_suspect").unwrap().is_null(), "{}", record.json());
 }
 
-#[test]
-fn peer_closes_an_idle_session() {
-    if skipped("peer_closes_an_idle_session", &NEEDS) {
-        return;
-    }
+/// A server that answers one command and closes after an idle time, having sent `farewell`.
+fn trace_idle_close(farewell: &str) -> Record {
     let script = Script::default()
         .send("220 server.test\r\n")
         .then(Step::Command)
         .send("250 server.test\r\n")
         .pause(IDLE)
-        .send("421 4.4.2 server.test Error: timeout exceeded\r\n");
+        .send(farewell);
     let (record, _) = trace_visible_end(script, |_, mut session| {
         session.begin().unwrap();
         assert!(session.wait_for_end(PATIENCE).unwrap().is_none());
     });
     assert_eq!(cause(&record), Some("peer_fin"), "{}", record.json());
+    assert_ne!(record.text("end_suspect").unwrap(), Some("middlebox"), "{}", record.json());
+    record
+}
+
+#[test]
+fn peer_closes_an_idle_session() {
+    if skipped("peer_closes_an_idle_session", &NEEDS) {
+        return;
+    }
+    let record = trace_idle_close("");
     record.ensure_right_or_unknown("end_during", "idle").unwrap();
     check_idle(&record);
-    assert_ne!(record.text("end_suspect").unwrap(), Some("middlebox"), "{}", record.json());
+}
+
+#[test]
+fn peer_closes_an_idle_session_with_421() {
+    if skipped("peer_closes_an_idle_session_with_421", &NEEDS) {
+        return;
+    }
+    let record = trace_idle_close("421 4.4.2 server.test Error: timeout exceeded\r\n");
+    assert_eq!(record.field("replies").unwrap()["421"], 1, "{}", record.json());
+    record.ensure_right_or_unknown("end_during", "idle").unwrap();
+    // The idle time before the 421, which ended it.
+    check_idle(&record);
 }
 
 #[test]
@@ -168,7 +186,12 @@ fn reset_by_a_box_on_reuse() {
     assert_eq!(cause(&record), Some("rst_received"), "{}", record.json());
     record.ensure_right_or_unknown("end_during", "reuse").unwrap();
     check_ttls(&record, &flow);
-    check_idle(&record);
+    // The write that met the box ended the gap, which it did not survive.
+    let gaps = record.field("idle_gaps_us").unwrap().as_array().unwrap();
+    let [gap] = gaps.as_slice() else { panic!("{}", record.json()) };
+    assert!(gap.as_u64().unwrap().abs_diff(600_000) < 50_000, "{}", record.json());
+    let survived = record.number("idle_max_survived_us").unwrap();
+    assert!(survived < Some(500_000), "{}", record.json());
     record.ensure_right_or_unknown("end_suspect", "middlebox").unwrap();
 }
 

@@ -78,11 +78,19 @@ fn refusal() {
     }
     let lab = Lab::up().unwrap();
     let script = Script::default().send("421 4.7.0 busy.test Error: too many connections\r\n");
-    let run = trace(&lab, script, &[]);
+    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+    assert!(session.wait_for_end(Duration::from_secs(5)).unwrap().is_none());
+    session.close();
+    lab.wait_for_ends(Duration::from_secs(5)).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
     let record = run.recording.single().unwrap();
     assert_eq!(record.known("banner_code").unwrap(), 421, "{}", record.json());
     assert_eq!(record.text("end_cause").unwrap(), Some("peer_fin"), "{}", record.json());
     assert_eq!(record.field("replies").unwrap()["421"], 1, "{}", record.json());
+    // An enhanced status code is no host name.
+    record.ensure_right_or_unknown("banner_host", "busy.test").unwrap();
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub struct Filters {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overhead {
-    /// CPU time of the smtptrace process, in microseconds.
+    /// CPU time of the smtptrace process since its hooks were attached, in microseconds.
     pub user_cpu_us: Option<u64>,
     /// CPU time of the BPF programs, in microseconds; `None` if the kernel did not measure it.
     pub kernel_cpu_us: Option<u64>,

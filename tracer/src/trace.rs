@@ -100,6 +100,8 @@ struct Trace {
     outlets: Outlets,
     header: Header,
     connections: u64,
+    /// CPU time spent before tracing began.
+    start_cpu_us: u64,
 }
 
 impl Trace {
@@ -120,7 +122,8 @@ impl Trace {
         outlets.flush();
         let table = Table::new(Context { host, clock }, args.max_connections as usize);
         let fold = Fold::new(args.output.max_destinations);
-        Ok(Self { kernel, table, fold, outlets, header, connections: 0 })
+        let start_cpu_us = own_cpu_us().unwrap_or(0);
+        Ok(Self { kernel, table, fold, outlets, header, connections: 0, start_cpu_us })
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
@@ -212,7 +215,7 @@ impl Trace {
             unfinished_recordings: 0,
             hooks: self.kernel.hooks().to_vec(),
             overhead: Overhead {
-                user_cpu_us: own_cpu_us(),
+                user_cpu_us: own_cpu_us().map(|us| us.saturating_sub(self.start_cpu_us)),
                 kernel_cpu_us: self
                     .kernel
                     .run_time()
@@ -222,7 +225,7 @@ impl Trace {
     }
 }
 
-/// CPU time of this process.
+/// CPU time of this process so far.
 fn own_cpu_us() -> Option<u64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let micros = |time: TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();

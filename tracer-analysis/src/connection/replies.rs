@@ -125,25 +125,43 @@ impl Replies {
 }
 
 /// The host name of a greeting (RFC 5321 section 4.2: the domain comes first). A teaser line, as
-/// postscreen sends it, may say anything, so the last line is asked before the first.
+/// postscreen sends it, may say anything, so the last line is asked before the first. A refusal may begin
+/// with an enhanced status code, and then with a sentence: its word must look like a domain.
 fn greeting_host(reply: &Reply) -> Option<String> {
     let [last, first] = [&reply.last, &reply.first].map(|text| host_name(text));
+    let is_domain = |host: &String| host.contains('.');
     match last {
-        Some(host) if host.contains('.') || first.is_none() => Some(host),
-        _ => first,
+        Some(host) if is_domain(&host) => Some(host),
+        last if reply.code == 220 => first.filter(is_domain).or(last),
+        _ => first.filter(is_domain),
     }
 }
 
-/// The first word of `text`, if it could be a host name.
+/// The first word of `text` that is no enhanced status code, if it could be a host name.
 fn host_name(text: &[u8]) -> Option<String> {
-    let word = text.split(|byte| matches!(byte, b' ' | b'\t')).next()?;
+    let mut words = text.split(|byte| matches!(byte, b' ' | b'\t')).filter(|it| !it.is_empty());
+    let word = words.find(|word| !is_status_code(word))?;
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let starts_well = word.first().is_some_and(u8::is_ascii_alphanumeric);
     if !starts_well || word.len() > 255 || !word.iter().all(allowed) {
         return None;
     }
     let host = String::from_utf8_lossy(word).to_ascii_lowercase();
-    Some(host.trim_end_matches('.').to_owned())
+    let host = host.trim_end_matches('.');
+    let top = host.rsplit('.').next().unwrap_or_default();
+    (!top.bytes().all(|byte| byte.is_ascii_digit())).then(|| host.to_owned())
+}
+
+/// An enhanced status code (RFC 3463 section 2), for example `4.7.0`.
+fn is_status_code(word: &[u8]) -> bool {
+    let mut parts = word.split(|byte| *byte == b'.');
+    let class = parts.next().is_some_and(|part| matches!(part, b"2" | b"4" | b"5"));
+    let detail = |part: Option<&[u8]>| {
+        part.is_some_and(|part| {
+            (1..=3).contains(&part.len()) && part.iter().all(u8::is_ascii_digit)
+        })
+    };
+    class && detail(parts.next()) && detail(parts.next()) && parts.next().is_none()
 }
 
 #[cfg(test)]
@@ -182,6 +200,17 @@ mod tests {
     fn first_line_names_the_host_when_the_last_does_not() {
         let replies = in_pieces(&[b"220-mx.example.net ESMTP\r\n220 By connecting you agree\r\n"]);
         assert_eq!(replies.greeting().unwrap().host.as_deref(), Some("mx.example.net"));
+    }
+
+    #[test]
+    fn refusals_name_their_host_if_they_do() {
+        let host = |text: &str| in_pieces(&[text.as_bytes()]).greeting().unwrap().host.clone();
+        assert_eq!(host("421 4.7.0 mx.example Too many\r\n").as_deref(), Some("mx.example"));
+        assert_eq!(host("554 mx.example no\r\n").as_deref(), Some("mx.example"));
+        assert_eq!(host("421 4.0.0 Server closing connection\r\n"), None);
+        assert_eq!(host("421 Too many connections\r\n"), None);
+        assert_eq!(host("220 192.0.2.1 ESMTP\r\n"), None);
+        assert_eq!(host("220 localhost ESMTP\r\n").as_deref(), Some("localhost"));
     }
 
     #[test]

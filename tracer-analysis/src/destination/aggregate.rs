@@ -56,6 +56,8 @@ pub struct Aggregate {
     pub retransmits: Option<u64>,
     /// Connections by what ended them.
     pub endings: BTreeMap<EndCause, u64>,
+    /// The same of those that were never established.
+    pub failed_endings: BTreeMap<EndCause, u64>,
     /// Greetings by reply code.
     pub greeting_codes: BTreeMap<u16, u64>,
     /// When the connections existed.
@@ -87,6 +89,7 @@ impl Aggregate {
             self.open += 1;
         } else if failed(connection) {
             self.connect_failures += 1;
+            *self.failed_endings.entry(connection.end_cause).or_default() += 1;
             let name = connection.connect_error.as_deref().unwrap_or(GAVE_UP);
             count(&mut self.failures, name, 1, FAILURE_NAMES, OTHER_FAILURE);
         } else if DEATHS.contains(&connection.end_cause) {
@@ -133,6 +136,9 @@ impl Aggregate {
         for (&cause, &n) in &other.endings {
             *self.endings.entry(cause).or_default() += n;
         }
+        for (&cause, &n) in &other.failed_endings {
+            *self.failed_endings.entry(cause).or_default() += n;
+        }
         self.connect_us.merge(&other.connect_us);
         self.banner_us.merge(&other.banner_us);
         self.greeting_us.merge(&other.greeting_us);
@@ -142,6 +148,15 @@ impl Aggregate {
         sum(&mut self.bytes_sent, other.bytes_sent);
         sum(&mut self.bytes_received, other.bytes_received);
         sum(&mut self.retransmits, other.retransmits);
+    }
+}
+
+impl Aggregate {
+    /// Established connections, or those still open, by what ended them.
+    pub fn session_endings(&self) -> BTreeMap<EndCause, u64> {
+        let failed = |cause| self.failed_endings.get(cause).copied().unwrap_or(0);
+        let sessions = self.endings.iter().map(|(cause, n)| (*cause, n - failed(cause)));
+        sessions.filter(|&(_, n)| n > 0).collect()
     }
 }
 

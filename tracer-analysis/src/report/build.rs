@@ -121,6 +121,7 @@ impl Destination {
             open: all.open,
             families: Families { ipv4: family(ipv4), ipv6: family(ipv6) },
             histograms,
+            session_endings: all.session_endings(),
             failures: all.failures,
             endings: all.endings,
             greeting_codes: all.greeting_codes,

@@ -135,6 +135,8 @@ pub struct Destination {
     pub histograms: Histograms,
     /// Connections by what ended them.
     pub endings: BTreeMap<EndCause, u64>,
+    /// The same without those that were never established.
+    pub session_endings: BTreeMap<EndCause, u64>,
     /// Greetings by reply code; `0` is all codes beyond the number that is kept.
     pub greeting_codes: BTreeMap<u16, u64>,
     /// How long a connection may idle on this path.

@@ -1,7 +1,41 @@
-//! JSON.
-use std::io;
+//! The report as JSON.
+
+use std::{fmt::Write as _, io};
+
 use tracer_analysis::report::Report;
+
+/// Writes the report as one JSON object, indented, in ASCII.
 pub(crate) fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
-    writeln!(out)
+    let json = serde_json::to_string_pretty(report)?;
+    out.write_all(ascii(&json).as_bytes())?;
+    out.write_all(b"\n")
+}
+
+/// The same JSON with everything beyond printable ASCII escaped: that occurs only within strings.
+/// Text from the network could otherwise reach a terminal as control characters.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, ' '..='~' | '\n') {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}"); // a String takes everything
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_the_same_json() {
+        let text = "a\x7f\u{9b}\u{202e}\u{1f4e7}\x1b\"\\\n";
+        let json = ascii(&serde_json::to_string_pretty(&[text]).unwrap());
+        assert!(json.chars().all(|c| matches!(c, ' '..='~' | '\n')), "{json:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
+    }
 }

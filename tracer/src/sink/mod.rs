@@ -1,3 +1,11 @@
-//! Forms of the report.
+//! Sinks: they put a report into a form, and compute nothing.
+
 pub(crate) mod json;
+mod quantity;
+mod safe_text;
+mod table;
 pub(crate) mod text;
+mod trust_text;
+
+#[cfg(test)]
+mod tests;

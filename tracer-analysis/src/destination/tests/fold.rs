@@ -51,6 +51,7 @@ fn a_failed_connect_is_no_session() {
     assert_eq!((all.connections, all.connect_failures, all.died), (2, 2, 0));
     assert_eq!(all.failures["ECONNREFUSED"], 1);
     assert_eq!(all.failures[GAVE_UP], 1);
+    assert_eq!((all.endings.len(), all.session_endings().len()), (2, 0));
     assert_eq!(all.lifetime_us.count() + all.connect_us.count() + all.turns.count(), 0);
     assert_eq!(all.timeline.peak().connections, 2, "it was open while it was tried");
 }

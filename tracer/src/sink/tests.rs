@@ -1,0 +1,273 @@
+use std::collections::BTreeMap;
+
+use tracer_analysis::{
+    connection::{Connection, EndCause},
+    destination::{Fold, GroupBy},
+    recording::{Filters, HookState, HookStatus, Overhead, Trust},
+    report::{Context, Report},
+    utc::Utc,
+};
+
+use super::{
+    json,
+    text::{self, TextOptions},
+};
+
+const START: &str = "2026-11-22T03:00:00Z";
+
+fn connection(dst: &str, host: Option<&str>, start_s: u64, lifetime_ms: u64) -> Connection {
+    let line = serde_json::json!({
+        "schema": 1, "id": "0000000000000001", "host": "mx1.example.net", "start": START,
+        "seen_from": "connect", "family": if dst.contains(':') { "ipv6" } else { "ipv4" },
+        "src": "192.0.2.200", "dst": dst, "dport": 25, "transactions_exact": false,
+        "end_cause": "local_fin", "banner_host": host, "connect_us": 18_400 + start_s * 7,
+        "banner_us": 31_000 + start_s * 900, "greeting_us": 32_000, "banner_code": 220,
+        "lifetime_us": lifetime_ms * 1_000, "bytes_sent": 48_200, "bytes_received": 1_311,
+        "retransmits": 0, "turns": 6, "idle_gaps_us": [4_000_000],
+    });
+    let connection: Connection = serde_json::from_value(line).unwrap();
+    Connection { start: connection.start.plus_micros(start_s * 1_000_000), ..connection }
+}
+
+fn failed(dst: &str, start_s: u64, errno: &str) -> Connection {
+    Connection {
+        connect_us: None,
+        banner_us: None,
+        greeting_us: None,
+        banner_code: None,
+        turns: None,
+        bytes_sent: Some(0),
+        bytes_received: Some(0),
+        retransmits: Some(6),
+        connect_error: Some(errno.to_owned()),
+        end_cause: EndCause::ConnectError,
+        ..connection(dst, None, start_s, 130_000)
+    }
+}
+
+fn hook(hook: &str, state: HookState, reason: Option<&str>) -> HookStatus {
+    HookStatus {
+        hook: hook.to_owned(),
+        fact: format!("what {hook} records"),
+        state,
+        program: (state != HookState::Unavailable).then(|| "tp_btf".to_owned()),
+        reason: reason.map(ToOwned::to_owned),
+        events_lost: 0,
+        map_full: 0,
+        run_count: None,
+        run_time_ns: None,
+    }
+}
+
+fn context() -> Context {
+    Context {
+        hosts: vec!["mx1.example.net".to_owned()],
+        version: "0.1.0".to_owned(),
+        start: Utc::parse(START).unwrap(),
+        end: Utc::parse("2026-11-22T04:00:00Z").unwrap(),
+        filters: Some(Filters { dport: vec![25, 465, 587], replies: true, ..Filters::default() }),
+        trust: Trust {
+            connections_lost: Some(0),
+            hooks: vec![
+                hook("tcp_probe", HookState::Attached, None),
+                hook("tcp_connect", HookState::Unavailable, Some("kprobes are not in this kernel")),
+                hook("inet_sock_set_state", HookState::Attached, None),
+                hook("tcp_sendmsg", HookState::Fallback, Some("fentry is refused")),
+            ],
+            overhead: Overhead { user_cpu_us: Some(7_120_000), kernel_cpu_us: None },
+            ..Trust::default()
+        },
+        hdr: false,
+    }
+}
+
+/// An hour of a small mail server.
+fn connections() -> Vec<Connection> {
+    let mut all = Vec::new();
+    for n in 0..120 {
+        let host = Some("mx.mail.example.org");
+        let dst = if n % 3 == 0 { "2001:db8:10::25" } else { "192.0.2.25" };
+        all.push(connection(dst, host, n * 20, 35_000 + n * 100));
+    }
+    for n in 0..5 {
+        all.push(failed("2001:db8:10::25", n * 60, "ETIMEDOUT"));
+        all.push(connection("198.51.100.7", Some("mail.example.com"), n * 2, 1_200));
+    }
+    all.push(failed("203.0.113.99", 10, "ECONNREFUSED"));
+    all.push(Connection {
+        connect_error: None,
+        end_cause: EndCause::LocalFin,
+        ..failed("203.0.113.99", 70, "")
+    });
+    let long = "a-very-long-name-of-a-mail-exchanger.eu-central.mail.protection.example.info";
+    let slow = connection("198.51.100.80", Some(long), 100, 400_000);
+    let throttled = connection("198.51.100.80", Some(long), 101, 300);
+    let left = connection("198.51.100.80", Some(long), 3_500, 100_000);
+    all.push(Connection { end_cause: EndCause::Unanswered, retransmits: Some(9), ..slow });
+    all.push(Connection { banner_code: Some(421), end_cause: EndCause::PeerFin, ..throttled });
+    all.push(Connection { end_cause: EndCause::Open, ..left });
+    all
+}
+
+fn report(connections: &[Connection], by: GroupBy, context: Context) -> Report {
+    let mut fold = Fold::new(100);
+    for connection in connections {
+        fold.add(connection);
+    }
+    Report::new(&fold, by, context)
+}
+
+fn text(report: &Report, top: usize) -> String {
+    let mut out = Vec::new();
+    text::write(report, &mut out, &TextOptions { top }).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Every line fits a terminal, and nothing in it can do anything to the terminal.
+#[track_caller]
+fn assert_printable(text: &str) {
+    for line in text.lines() {
+        assert!(line.len() <= 80, "{} columns: {line}", line.len());
+        assert_eq!(line.trim_end(), line, "spaces at the end");
+    }
+    assert!(text.chars().all(|c| matches!(c, ' '..='~' | '\n')), "{text:?}");
+}
+
+#[test]
+fn the_report_of_an_hour() {
+    let text = text(&report(&connections(), GroupBy::Host, context()), 20);
+    assert_printable(&text);
+    let expected = include_str!("testdata/report.txt");
+    assert!(text == expected, "tracer/src/sink/testdata/report.txt differs from:\n{text}");
+}
+
+#[test]
+fn only_the_worst_destinations_are_listed() {
+    let report = report(&connections(), GroupBy::Address, context());
+    let text = text(&report, 2);
+    assert!(text.contains("\n... and 3 more destinations"), "{text}");
+    assert!(!text.contains("198.51.100.7\n"), "{text}");
+    assert_printable(&self::text(&report, 0));
+}
+
+#[test]
+fn no_connections_are_said_to_be_none() {
+    let text = text(&report(&[], GroupBy::Address, context()), 20);
+    assert_printable(&text);
+    assert!(text.contains("No connections were seen."), "{text}");
+    assert!(text.contains("Trust: 0 events lost"), "{text}");
+}
+
+#[test]
+fn unknown_filters_and_hooks_are_said_to_be_unknown() {
+    let context = Context {
+        hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
+        filters: None,
+        trust: Trust::default(),
+        ..context()
+    };
+    let text = text(&report(&connections(), GroupBy::Prefix, context), 20);
+    assert_printable(&text);
+    for part in
+        ["2 hosts: a.example, b.example", "filters not known", "connections lost: not known"]
+    {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn hostile_text_does_not_reach_the_terminal() {
+    let hostile = "\x1b[2J\x07\r\n\u{9b}31m\u{202e}\u{200b}\u{2066}\x7f\u{430} rm -rf";
+    let mut context = context();
+    context.hosts = vec![hostile.to_owned(); 3];
+    context.version = hostile.to_owned();
+    context.filters = Some(Filters {
+        comm: vec![hostile.to_owned()],
+        dest: vec![hostile.repeat(20)],
+        ..Filters::default()
+    });
+    context.trust.hooks = vec![HookStatus {
+        fact: hostile.to_owned(),
+        reason: Some(hostile.to_owned()),
+        program: Some(hostile.to_owned()),
+        ..hook(hostile, HookState::Unavailable, None)
+    }];
+    let connections = [
+        connection("192.0.2.1", Some(hostile), 0, 1),
+        connection("2001:db8::1", Some(hostile), 0, 1),
+        failed("192.0.2.2", 0, hostile),
+    ];
+    let report = report(&connections, GroupBy::Host, context);
+    assert_printable(&text(&report, 20));
+    let mut out = Vec::new();
+    json::write(&report, &mut out).unwrap();
+    let json = String::from_utf8(out).unwrap();
+    assert!(json.chars().all(|c| matches!(c, ' '..='~' | '\n')), "{json:?}");
+    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+}
+
+/// Numbers from a linear congruential generator, of any magnitude.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let magnitude = (self.0 >> 33) % 64;
+        self.0.rotate_left(17) >> magnitude
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.next() % of.len() as u64).unwrap()]
+    }
+}
+
+#[test]
+fn lines_have_at_most_80_columns() {
+    const CAUSES: [EndCause; 7] = [
+        EndCause::LocalFin,
+        EndCause::PeerFin,
+        EndCause::RstReceived,
+        EndCause::RstSent,
+        EndCause::Timeout,
+        EndCause::Unanswered,
+        EndCause::Open,
+    ];
+    let mut numbers = Numbers(1);
+    for round in 0..200 {
+        let mut all = Vec::new();
+        for _ in 0..round % 60 {
+            let dst = numbers.pick(&[
+                "192.0.2.1",
+                "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
+                "198.51.100.200",
+            ]);
+            let label = "x".repeat(usize::try_from(numbers.next() % 60).unwrap());
+            let host = format!("{label}.{}.example", numbers.next());
+            let mut one = connection(dst, numbers.pick(&[None, Some(host.as_str())]), 0, 0);
+            one.start = one.start.plus_micros(numbers.next() % 3_600_000_000);
+            one.connect_us = Some(numbers.next());
+            one.banner_us = Some(numbers.next());
+            one.lifetime_us = Some(numbers.next());
+            one.bytes_sent = Some(numbers.next());
+            one.bytes_received = Some(numbers.next());
+            one.turns = u32::try_from(numbers.next()).ok();
+            one.retransmits = u32::try_from(numbers.next()).ok();
+            one.banner_code = u16::try_from(numbers.next() % 700).ok();
+            one.end_cause = numbers.pick(&CAUSES);
+            all.push(one);
+            all.push(failed(dst, 0, numbers.pick(&["ECONNREFUSED", "ENETUNREACH"])));
+        }
+        let mut report = report(&all, numbers.pick(&GroupBy::ALL), context());
+        for destination in &mut report.destinations {
+            destination.connections = numbers.next();
+            destination.connect_failures = numbers.next();
+            destination.died = numbers.next();
+            destination.peak_concurrency = numbers.next();
+            destination.peak_concurrency_exact = numbers.next().is_multiple_of(2);
+            destination.connections_per_minute.peak = numbers.next();
+            destination.failures = BTreeMap::from([("E".repeat(200), numbers.next())]);
+        }
+        assert_printable(&text(&report, 20));
+    }
+}
