@@ -47,8 +47,8 @@ No connections were seen. Was mail sent in that time? Check that
   - no filter keeps its connections out,
   - it does not connect to this machine itself: loopback is left out unless
     --include-loopback is given,
-  - a connection that is kept open sent something: one from before the start
-    is seen only then.
+  - connections were opened in that time: those open before the start are not
+    recorded.
 ";
 
 /// Who, when, what and how it went.
