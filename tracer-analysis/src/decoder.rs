@@ -2,7 +2,7 @@
 //! the caller counts.
 
 use tracer_common::record::{
-    ConnectionState, ReplySegment, TURN_BATCH, TurnBatch, direction, kind,
+    ConnectionState, OwnerChange, ReplySegment, TURN_BATCH, TurnBatch, direction, kind,
 };
 
 /// One record of the ring buffer.
@@ -12,6 +12,8 @@ pub enum Event {
     Closed(Box<ConnectionState>),
     /// Turns of a connection that goes on.
     Turns(Box<TurnBatch>),
+    /// A connection has a new owner.
+    Owner(OwnerChange),
 }
 
 /// Why a record could not be decoded.
@@ -51,6 +53,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             check_batch(&batch)?;
             Ok(Event::Turns(Box::new(batch)))
         }
+        kind::OWNER => Ok(Event::Owner(read(bytes)?)),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -115,7 +118,7 @@ mod tests {
         let bytes = bytemuck::bytes_of(&state);
         assert_eq!(event(bytes), Ok(Event::Closed(Box::new(state))));
         let short = event(&bytes[..bytes.len() - 1]);
-        assert_eq!(short, Err(DecodeError::Short { len: 519, needed: 520 }));
+        assert_eq!(short, Err(DecodeError::Short { len: 543, needed: 544 }));
     }
 
     #[test]
@@ -145,11 +148,11 @@ mod tests {
         }
 
         #[test]
-        fn any_state_is_a_record_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 520)) {
+        fn any_state_is_a_record_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 544)) {
             bytes[..4].copy_from_slice(&kind::CLOSED.to_ne_bytes());
             match event(&bytes) {
                 Ok(Event::Closed(state)) => prop_assert_eq!(bytemuck::bytes_of(&*state), &bytes[..]),
-                Ok(Event::Turns(_)) => prop_assert!(false, "wrong kind"),
+                Ok(_) => prop_assert!(false, "wrong kind"),
                 Err(error) => {
                     let value = matches!(error, DecodeError::Value { .. });
                     prop_assert!(value, "{error}");

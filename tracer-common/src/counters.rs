@@ -10,8 +10,10 @@ pub mod hook {
     pub const TCP_PROBE: u32 = 2;
     /// `tcp_sendmsg_locked`
     pub const TCP_SENDMSG_LOCKED: u32 = 3;
+    /// `tcp_rcv_space_adjust`
+    pub const TCP_RCV_SPACE_ADJUST: u32 = 4;
     /// Number of hooks.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 5;
 }
 
 /// Why something was lost; the index of a column in the map `DROPS`.
@@ -24,8 +26,10 @@ pub mod reason {
     pub const TURNS_RING_FULL: u32 = 2;
     /// The reply buffer was full: replies are missing from a record.
     pub const REPLY_BUFFER_FULL: u32 = 3;
+    /// The ring buffer was full: a process is missing among the owners of a record.
+    pub const OWNER_RING_FULL: u32 = 4;
     /// Number of reasons.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 5;
 }
 
 /// Entries of the map `DROPS`.

@@ -11,12 +11,17 @@ pub const TURN_BATCH: u32 = 8;
 /// Most bytes of one inbound segment (TCP header included) that are handed over as a reply.
 pub const REPLY_SEGMENT_BYTES: u32 = 2048;
 
+/// Shortest time without data that counts as idle.
+pub const IDLE_NS: u64 = 100_000_000;
+
 /// What a record in the ring buffer is; the first word of each.
 pub mod kind {
     /// A [`super::ConnectionState`], at the end of the connection.
     pub const CLOSED: u32 = 1;
     /// A [`super::TurnBatch`], when it is full.
     pub const TURNS: u32 = 2;
+    /// An [`super::OwnerChange`], when another process uses the connection.
+    pub const OWNER: u32 = 3;
 }
 
 /// Who sent data last; see [`ConnectionState::direction`].
@@ -90,6 +95,11 @@ pub struct ConnectionState {
     pub first_byte_ns: u64,
     /// Last data in either direction.
     pub last_data_ns: u64,
+    /// Last data before the server spoke unasked after an idle gap; 0 if it did not, or if the client
+    /// has written since.
+    pub idle_from_ns: u64,
+    /// When it spoke.
+    pub idle_until_ns: u64,
     /// This host began to close.
     pub local_fin_ns: u64,
     /// The server's FIN arrived.
@@ -134,6 +144,8 @@ pub struct ConnectionState {
     pub turn_rcv_nxt: u32,
     /// `rcv_nxt` when the connection was established: the server's first byte.
     pub first_rcv_nxt: u32,
+    /// Process that used the connection last.
+    pub owner: u32,
     /// Local port, host byte order; 0 until known.
     pub sport: u16,
     /// Server port, host byte order.
@@ -143,11 +155,27 @@ pub struct ConnectionState {
     /// See [`flag`].
     pub flags: u8,
     /// Zero.
-    pub padding: [u8; 2],
+    pub padding: [u8; 6],
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.
     pub batch: TurnBatch,
+}
+
+/// Another process uses the connection: its descriptor was passed on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct OwnerChange {
+    /// [`kind::OWNER`].
+    pub kind: u32,
+    /// The process.
+    pub pid: u32,
+    /// Connection.
+    pub id: u64,
+    /// First seen.
+    pub time_ns: u64,
+    /// Command name of the process, padded with zeros.
+    pub comm: [u8; 16],
 }
 
 /// Stands before the bytes of one inbound segment in the reply buffer. The segment starts with its
@@ -173,12 +201,13 @@ const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
     assert!(size_of::<Turn>() == 32);
     assert!(size_of::<TurnBatch>() == 16 + 32 * TURN_BATCH as usize);
-    assert!(size_of::<ConnectionState>() == 520);
+    assert!(size_of::<ConnectionState>() == 544);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
-    assert!(core::mem::offset_of!(ConnectionState, src) == 120);
-    assert!(core::mem::offset_of!(ConnectionState, netns) == 168);
-    assert!(core::mem::offset_of!(ConnectionState, sport) == 208);
-    assert!(core::mem::offset_of!(ConnectionState, direction) == 212);
+    assert!(core::mem::offset_of!(ConnectionState, src) == 136);
+    assert!(core::mem::offset_of!(ConnectionState, netns) == 184);
+    assert!(core::mem::offset_of!(ConnectionState, sport) == 228);
+    assert!(core::mem::offset_of!(ConnectionState, direction) == 232);
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
+    assert!(size_of::<OwnerChange>() == 40);
     assert!(size_of::<ReplySegment>() == 32);
 };

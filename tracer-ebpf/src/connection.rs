@@ -13,7 +13,7 @@ use aya_ebpf::helpers::{
 use tracer_common::{
     config::setting,
     counters::{hook, reason},
-    record::{ConnectionState, TURN_BATCH, Turn, direction, flag, kind},
+    record::{ConnectionState, IDLE_NS, OwnerChange, TURN_BATCH, Turn, direction, flag, kind},
 };
 
 use crate::{
@@ -69,7 +69,8 @@ fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
     state.dst = sk.destination();
     state.dport = sk.dport();
     state.netns = sk.netns();
-    state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    state.pid = current_process();
+    state.owner = state.pid;
     state.uid = (bpf_get_current_uid_gid() & 0xffff_ffff) as u32;
     state.comm = bpf_get_current_comm().unwrap_or_default();
     if is_set(setting::REPLIES) {
@@ -83,6 +84,30 @@ fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
     // Two connects on one CPU cannot begin in the same nanosecond.
     state.id = state.start_ns << 12 | u64::from(cpu & 0xfff);
     state.batch.id = state.id;
+}
+
+#[inline(always)]
+fn current_process() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Notes the current process as the one that uses the connection. Only for hooks that run in process
+/// context on behalf of that process.
+#[inline(always)]
+pub(crate) fn used_by_current(state: &mut ConnectionState, hook: u32) {
+    let pid = current_process();
+    if pid == state.owner || pid == 0 {
+        return;
+    }
+    state.owner = pid;
+    let change = OwnerChange {
+        kind: kind::OWNER,
+        pid,
+        id: state.id,
+        time_ns: now_ns(),
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    };
+    emit::owner(&change, hook);
 }
 
 /// Hands over a connection that is gone.
@@ -109,6 +134,10 @@ pub(crate) fn client_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>
     if state.established_ns == 0 {
         return; // data in the SYN: the kernel calls again once established
     }
+    used_by_current(state, hook::TCP_SENDMSG_LOCKED);
+    if state.peer_fin_ns != 0 {
+        return; // nobody will answer: no turn, and the idle time before the FIN stands
+    }
     let now = now_ns();
     if state.direction != direction::CLIENT {
         begin_turn(state, tcp.write_seq(), tcp.rcv_nxt(), now, hook::TCP_SENDMSG_LOCKED);
@@ -133,6 +162,12 @@ pub(crate) fn server_data<L: Load>(
         state.current.first_byte_ns = now;
         state.current.client_bytes = tcp.write_seq().wrapping_sub(state.turn_write_seq);
         state.direction = direction::SERVER;
+    } else if state.direction == direction::SERVER
+        && state.idle_from_ns == 0
+        && now - state.last_data_ns >= IDLE_NS
+    {
+        state.idle_from_ns = state.last_data_ns;
+        state.idle_until_ns = now;
     }
     state.current.last_ns = now;
     state.last_data_ns = now;
@@ -147,7 +182,8 @@ pub(crate) fn server_data<L: Load>(
 #[inline(always)]
 fn notice_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>, now: u64, hook: u32) {
     let expected = state.turn_write_seq.wrapping_add(state.current.client_bytes);
-    if state.direction == direction::CLIENT || tcp.write_seq() == expected {
+    if state.direction == direction::CLIENT || state.peer_fin_ns != 0 || tcp.write_seq() == expected
+    {
         return;
     }
     // SAFETY: the helper has no preconditions.
@@ -172,6 +208,8 @@ fn begin_turn(state: &mut ConnectionState, write_seq: u32, rcv_nxt: u32, now: u6
     state.turn_write_seq = write_seq;
     state.turn_rcv_nxt = rcv_nxt;
     state.direction = direction::CLIENT;
+    state.idle_from_ns = 0;
+    state.idle_until_ns = 0;
     state.turns += 1;
 }
 

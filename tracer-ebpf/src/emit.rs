@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counters::{self, reason},
-    record::{ConnectionState, REPLY_SEGMENT_BYTES, ReplySegment, TurnBatch},
+    record::{ConnectionState, OwnerChange, REPLY_SEGMENT_BYTES, ReplySegment, TurnBatch},
 };
 
 use crate::{config::wake_bytes, maps, sock::Segment};
@@ -46,6 +46,14 @@ pub(crate) fn closed(state: &ConnectionState, hook: u32) {
 pub(crate) fn turns(batch: &TurnBatch, hook: u32) {
     if maps::EVENTS.output::<TurnBatch>(batch, wake_up_flag()).is_err() {
         count_drop(hook, reason::TURNS_RING_FULL);
+    }
+}
+
+/// Hands over a change of owner.
+#[inline(always)]
+pub(crate) fn owner(change: &OwnerChange, hook: u32) {
+    if maps::EVENTS.output::<OwnerChange>(change, wake_up_flag()).is_err() {
+        count_drop(hook, reason::OWNER_RING_FULL);
     }
 }
 

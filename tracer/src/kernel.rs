@@ -124,34 +124,26 @@ impl Kernel {
     }
 
     fn take_replies(&mut self, table: &mut Table) -> usize {
-        let (mut taken, mut undecodable, mut joined) = (0, 0, Vec::new());
-        let stopped = &mut self.stopped;
+        let mut waiting = Vec::new();
         for buffer in &mut self.replies {
             buffer.for_each(|event| {
                 // A loss is counted where it happens, in the program.
                 let PerfEvent::Sample { head, tail } = event else { return };
-                taken += 1;
-                let bytes = if tail.is_empty() {
-                    head
-                } else {
-                    joined.clear();
-                    joined.extend_from_slice(head);
-                    joined.extend_from_slice(tail);
-                    &joined
-                };
-                match decoder::reply(bytes) {
-                    Ok((meta, payload)) => {
-                        if table.reply(&meta, payload) {
-                            // An LRU map: an insert cannot find it full.
-                            let _ = stopped.insert(meta.id, 1, 0);
-                        }
-                    }
-                    Err(_) => undecodable += 1,
+                match decoder::reply(&[head, tail].concat()) {
+                    Ok((meta, payload)) => waiting.push((meta, payload.to_vec())),
+                    Err(_) => self.undecodable += 1,
                 }
             });
         }
-        self.undecodable += undecodable;
-        taken
+        // A connection may have gone from one CPU to another and back.
+        waiting.sort_by_key(|(meta, _)| meta.time_ns);
+        for (meta, payload) in &waiting {
+            if table.reply(meta, payload) {
+                // An LRU map: an insert cannot find it full.
+                let _ = self.stopped.insert(meta.id, 1, 0);
+            }
+        }
+        waiting.len()
     }
 
     /// Ids of the connections that the kernel side holds.
@@ -201,13 +193,16 @@ impl Kernel {
             (hook::TCP_DESTROY_SOCK, "tcp_destroy_sock"),
             (hook::TCP_PROBE, "tcp_probe"),
             (hook::TCP_SENDMSG_LOCKED, "tcp_sendmsg_locked"),
+            (hook::TCP_RCV_SPACE_ADJUST, "tcp_rcv_space_adjust"),
         ];
         for (row, name) in rows {
             let count = |reason| self.drop_count(counters::index(row, reason));
             let full = count(reason::CONNECTIONS_FULL)?;
             let closed = count(reason::CLOSED_RING_FULL)?;
-            let events =
-                closed + count(reason::TURNS_RING_FULL)? + count(reason::REPLY_BUFFER_FULL)?;
+            let events = closed
+                + count(reason::TURNS_RING_FULL)?
+                + count(reason::REPLY_BUFFER_FULL)?
+                + count(reason::OWNER_RING_FULL)?;
             losses.connections += full + closed;
             losses.events += events;
             losses.map_full += full;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use tracer_common::record::{ConnectionState, flag};
 
 use super::{
-    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending,
+    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending, owners,
     replies::Replies,
     table::{Context, Entry},
 };
@@ -23,10 +23,6 @@ pub(super) fn assemble(
     let midlife = state.flags & flag::MIDLIFE != 0;
     let established = state.established_ns != 0;
     let end_cause = ending::cause(state);
-    let end_ns = match ending::first_end_ns(state) {
-        0 => now_ns,
-        end_ns => end_ns,
-    };
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let replies = established.then_some(&entry.replies);
@@ -46,9 +42,9 @@ pub(super) fn assemble(
         netns: (state.netns != 0).then_some(state.netns),
         cgroup: (state.cgroup != 0).then_some(state.cgroup),
         pid: Some(state.pid),
-        comm: Some(comm(&state.comm)),
+        comm: Some(owners::comm(&state.comm)),
         uid: Some(state.uid),
-        owners: None,
+        owners: Some(entry.owners.chain(state)),
         connect_us: micros(state.start_ns, state.established_ns),
         connect_error: (!established && state.errno != 0).then(|| errno::name(state.errno)),
         banner_us: micros(state.established_ns, state.first_byte_ns),
@@ -73,7 +69,7 @@ pub(super) fn assemble(
         idle_max_survived_us: turns.max_survived_us(),
         end_cause,
         end_during: (!established && end_cause != EndCause::Open).then_some(EndDuring::Connect),
-        end_idle_us: established.then(|| end_ns.saturating_sub(state.last_data_ns) / 1_000),
+        end_idle_us: established.then(|| turns.idle_at_end_ns(state, now_ns) / 1_000),
         end_suspect: None,
         reset_ttl: None,
         peer_ttl: None,
@@ -90,10 +86,4 @@ fn micros(from_ns: u64, to_ns: u64) -> Option<u64> {
 
 fn address(bytes: &[u8; 16]) -> IpAddr {
     Ipv6Addr::from(*bytes).to_canonical()
-}
-
-/// A command name, which any process may choose for itself.
-fn comm(bytes: &[u8; 16]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }

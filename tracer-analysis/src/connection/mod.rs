@@ -2,6 +2,7 @@
 
 mod assemble;
 mod ending;
+mod owners;
 mod record;
 mod replies;
 mod table;

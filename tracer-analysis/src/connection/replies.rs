@@ -8,7 +8,7 @@ use super::Tls;
 use crate::smtp::{Reply, ReplyParser, Step};
 
 /// Segments kept that arrived ahead of their turn.
-const AHEAD: usize = 16;
+const AHEAD: usize = 32;
 
 /// The greeting of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,10 @@ pub(super) struct Replies {
     greeting: Option<Greeting>,
     counts: BTreeMap<u16, u32>,
     tls: Option<Tls>,
+    /// Some replies may be missing from `counts`.
     incomplete: bool,
+    /// Bytes of the stream were never handed over.
+    skipped: bool,
 }
 
 impl Replies {
@@ -94,6 +97,7 @@ impl Replies {
     fn skip_to(&mut self, offset: u32) {
         if self.tls.is_none() {
             self.incomplete = true;
+            self.skipped = true;
             self.parser = ReplyParser::new();
             self.next = offset;
         }
@@ -101,7 +105,7 @@ impl Replies {
 
     fn reply(&mut self, reply: &Reply, time_ns: u64) {
         *self.counts.entry(reply.code).or_insert(0) += 1;
-        if self.greeting.is_none() && !self.incomplete {
+        if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
         }
@@ -237,6 +241,17 @@ mod tests {
         replies.segment(&cut, b"220 a.b\r\n");
         assert_eq!(replies.counts(), None);
         assert_eq!(replies.greeting().unwrap().code, 220);
+    }
+
+    #[test]
+    fn greeting_stands_when_later_segments_overtake_it() {
+        let mut replies = Replies::default();
+        for at in 0..100_usize {
+            replies.segment(&meta(9 + at * 8, b"250 ok\r\n", 2), b"250 ok\r\n");
+        }
+        replies.segment(&meta(0, b"220 a.b\r\n", 1), b"220 a.b\r\n");
+        assert_eq!(replies.greeting().unwrap().host.as_deref(), Some("a.b"));
+        assert_eq!(replies.counts(), None, "some of the hundred were dropped");
     }
 
     proptest! {

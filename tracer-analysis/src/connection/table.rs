@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use tracer_common::record::{ConnectionState, ReplySegment};
 
-use super::{Connection, assemble::assemble, replies::Replies, turns::Turns};
+use super::{Connection, assemble::assemble, owners::Owners, replies::Replies, turns::Turns};
 use crate::{decoder::Event, utc::Utc};
 
 /// Turns times of the kernel into UTC.
@@ -37,6 +37,7 @@ pub struct Context {
 pub(super) struct Entry {
     pub(super) replies: Replies,
     pub(super) turns: Turns,
+    pub(super) owners: Owners,
 }
 
 /// Connections under way. Bounded: what does not fit is counted, and its records lack what would have
@@ -64,6 +65,12 @@ impl Table {
                     for turn in batch.turns.iter().take(batch.count as usize) {
                         entry.turns.turn(turn);
                     }
+                }
+                None
+            }
+            Event::Owner(change) => {
+                if let Some(entry) = self.entry(change.id) {
+                    entry.owners.change(change);
                 }
                 None
             }

@@ -1,14 +1,15 @@
 //! Turns of a connection, and the idle gaps between them.
 
-use std::time::Duration;
+use tracer_common::record::{ConnectionState, IDLE_NS, Turn, direction};
 
-use tracer_common::record::{ConnectionState, Turn, direction};
+use super::ending;
 
 /// Gaps kept per connection; more are counted.
 const GAPS: usize = 256;
 
-/// Shortest gap that is kept.
-const SHORTEST_GAP: Duration = Duration::from_millis(100);
+/// A last write that is followed so soon by our own close, and never answered, belongs to the close:
+/// QUIT without waiting for its reply, or the `close_notify` of TLS.
+const CLOSING_NS: u64 = 100_000_000;
 
 /// What is known of the turns of one connection. Feed every turn in order.
 #[derive(Debug, Clone, Default)]
@@ -17,26 +18,27 @@ pub(super) struct Turns {
     last_ns: u64,
     gaps_us: Vec<u64>,
     gaps_omitted: u32,
-    max_survived_us: u64,
+    max_survived_us: Option<u64>,
+    /// When the write of the close began, and the last data before it.
+    closing: Option<(u64, u64)>,
 }
 
 impl Turns {
     /// Takes the next turn.
     pub(super) fn turn(&mut self, turn: &Turn) {
         if self.seen > 0 {
-            let gap = Duration::from_nanos(turn.start_ns.saturating_sub(self.last_ns));
-            self.gap(gap, turn.first_byte_ns != 0);
+            self.gap(turn.start_ns.saturating_sub(self.last_ns), turn.first_byte_ns != 0);
         }
         self.seen = self.seen.saturating_add(1);
         self.last_ns = self.last_ns.max(turn.last_ns);
     }
 
-    fn gap(&mut self, gap: Duration, answered: bool) {
-        let micros = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
+    fn gap(&mut self, nanos: u64, answered: bool) {
+        let micros = nanos / 1_000;
         if answered {
-            self.max_survived_us = self.max_survived_us.max(micros);
+            self.max_survived_us = self.max_survived_us.max(Some(micros));
         }
-        if gap < SHORTEST_GAP {
+        if nanos < IDLE_NS {
             return;
         }
         if self.gaps_us.len() < GAPS {
@@ -52,9 +54,33 @@ impl Turns {
         for turn in kept {
             self.turn(turn);
         }
-        if state.direction != direction::NONE {
-            self.turn(&state.current);
+        if state.direction == direction::NONE {
+            return;
         }
+        let current = &state.current;
+        if self.seen > 0 && is_closing(state, current) {
+            self.closing = Some((current.start_ns, self.last_ns));
+            self.seen = self.seen.saturating_add(1);
+        } else {
+            self.turn(current);
+        }
+    }
+
+    /// Time without data in either direction before the end, in nanoseconds. The end is the first of
+    /// FIN, reset and CLOSE, or `now_ns`; a server that speaks unasked into an idle session and closes
+    /// it ended the gap when it spoke, and so did a write that belongs to our own close.
+    pub(super) fn idle_at_end_ns(&self, state: &ConnectionState, now_ns: u64) -> u64 {
+        if state.idle_from_ns != 0 {
+            return state.idle_until_ns.saturating_sub(state.idle_from_ns);
+        }
+        if let Some((begun, last)) = self.closing {
+            return begun.saturating_sub(last);
+        }
+        let end_ns = match ending::first_end_ns(state) {
+            0 => now_ns,
+            end_ns => end_ns,
+        };
+        end_ns.saturating_sub(state.last_data_ns)
     }
 
     /// Turns seen; fewer than the kernel counted if some were lost on the way.
@@ -72,14 +98,23 @@ impl Turns {
         self.gaps_omitted
     }
 
-    /// Longest gap that ended in a turn with an answer; `None` without two turns.
+    /// Longest gap that ended in a turn with an answer; `None` if none did.
     pub(super) fn max_survived_us(&self) -> Option<u64> {
-        (self.seen > 1).then_some(self.max_survived_us)
+        self.max_survived_us
     }
+}
+
+fn is_closing(state: &ConnectionState, last: &Turn) -> bool {
+    last.first_byte_ns == 0
+        && state.local_fin_ns != 0
+        && state.local_fin_ns == ending::first_end_ns(state)
+        && state.local_fin_ns.saturating_sub(last.start_ns) < CLOSING_NS
 }
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -98,6 +133,45 @@ mod tests {
         turns.turn(&turn(20 * SECOND, false)); // never answered: not survived
         assert_eq!(turns.gaps_us(), [2_000_000, 12_950_000]);
         assert_eq!(turns.max_survived_us(), Some(2_000_000));
+    }
+
+    #[test]
+    fn write_of_our_own_close_ends_no_gap() {
+        let current = turn(9 * SECOND, false);
+        let state = |local_fin_ns| ConnectionState {
+            local_fin_ns,
+            direction: direction::CLIENT,
+            current,
+            last_data_ns: 9 * SECOND,
+            ..ConnectionState::zeroed()
+        };
+        let mut turns = Turns::default();
+        turns.turn(&turn(2 * SECOND, true));
+        let mut given_up = turns.clone();
+
+        let closed_at_once = state(9 * SECOND + 5_000);
+        turns.finish(&closed_at_once);
+        assert_eq!((turns.seen(), turns.gaps_us(), turns.max_survived_us()), (2, &[][..], None));
+        assert_eq!(turns.idle_at_end_ns(&closed_at_once, 0), 7 * SECOND);
+
+        let silent = state(29 * SECOND);
+        given_up.finish(&silent);
+        assert_eq!((given_up.gaps_us(), given_up.max_survived_us()), (&[7_000_000][..], None));
+        assert_eq!(given_up.idle_at_end_ns(&silent, 0), 20 * SECOND);
+    }
+
+    #[test]
+    fn server_that_speaks_into_an_idle_session_ends_the_gap() {
+        let mut turns = Turns::default();
+        turns.turn(&turn(SECOND, true));
+        let state = ConnectionState {
+            idle_from_ns: SECOND,
+            idle_until_ns: 301 * SECOND,
+            last_data_ns: 301 * SECOND,
+            peer_fin_ns: 301 * SECOND + 70_000,
+            ..ConnectionState::zeroed()
+        };
+        assert_eq!(turns.idle_at_end_ns(&state, 0), 300 * SECOND);
     }
 
     #[test]

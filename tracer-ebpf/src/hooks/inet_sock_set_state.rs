@@ -5,7 +5,7 @@
 //! port set and no source port yet; later in any context (softirq, timer, another process).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::record::ConnectionState;
+use tracer_common::{counters::hook, record::ConnectionState};
 
 use crate::{
     config::is_traced_port,
@@ -52,6 +52,8 @@ fn change(connection: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>
     connection::settle(connection, sk, tcp, now);
     match new {
         state::FIN_WAIT1 | state::LAST_ACK => {
+            // Both are set by `tcp_close` and `tcp_shutdown` only, in the process that closes.
+            connection::used_by_current(connection, hook::INET_SOCK_SET_STATE);
             connection::local_close(connection, tcp);
             connection.local_fin_ns = now;
         }

@@ -5,6 +5,7 @@ mod inet_sock_set_state;
 mod tcp_connect;
 mod tcp_destroy_sock;
 mod tcp_probe;
+mod tcp_rcv_space_adjust;
 mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;

@@ -54,7 +54,7 @@ pub(super) struct Fact {
 use Kind::{Fentry, Kprobe, TpBtf};
 
 /// Every fact. The order is that of attaching: destroy before anything that makes entries.
-pub(super) const FACTS: [Fact; 9] = [
+pub(super) const FACTS: [Fact; 10] = [
     Fact {
         hook: "tcp_destroy_sock",
         records: "end of the record",
@@ -78,6 +78,12 @@ pub(super) const FACTS: [Fact; 9] = [
         otherwise: Otherwise::Coarser(
             "time of the last segment sent before a reply, from tcp_probe",
         ),
+    },
+    Fact {
+        hook: "tcp_rcv_space_adjust",
+        records: "owner of the connection",
+        programs: &[(TpBtf, "tcp_rcv_space_adjust")],
+        otherwise: Otherwise::Coarser("processes that write or close, not those that only read"),
     },
     Fact {
         hook: "tcp_receive_reset",

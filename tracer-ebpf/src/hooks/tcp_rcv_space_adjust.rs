@@ -1,0 +1,25 @@
+//! Tracepoint `tcp:tcp_rcv_space_adjust`: a process reads, and so owns the connection.
+//!
+//! Fired at the top of `tcp_rcv_space_adjust`, called by `tcp_recvmsg_locked` after data was copied (and by
+//! splice and zero-copy reads); since Linux 4.18. In process context with the socket locked.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::counters::hook;
+
+use crate::{
+    config::is_traced_port,
+    connection,
+    sock::{Sock, Typed},
+};
+
+/// `(struct sock *sk)`
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
+fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
+    let sk = Sock::<Typed>::new(ctx.arg(0));
+    if is_traced_port(sk.dport())
+        && let Some(connection) = connection::get(sk.key())
+    {
+        connection::used_by_current(connection, hook::TCP_RCV_SPACE_ADJUST);
+    }
+    0
+}
