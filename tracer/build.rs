@@ -20,8 +20,9 @@ fn main() {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
     let out = PathBuf::from(variable("OUT_DIR"));
-    // Not in the outer target directory: cargo holds its lock.
-    let target_dir = out.join("bpf");
+    // A directory of its own, because cargo holds the lock of the outer one. It lies beside the
+    // profiles (`target/PROFILE/build/PACKAGE/out`), so that all of them share one build.
+    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("bpf");
 
     let mut build = compiler();
     build

@@ -7,6 +7,7 @@
 //! schema fails a test instead of being hidden by shared types.
 
 pub mod capture;
+pub mod cgroup;
 pub mod comparison;
 pub mod flow;
 pub mod handover;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::tracer;
+use crate::{cgroup, tracer};
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Prerequisite {
     Bpftool,
     /// A command can be run with fewer privileges.
     Setpriv,
+    /// Cgroups of version 2.
+    Cgroup2,
 }
 
 impl Prerequisite {
@@ -46,6 +48,9 @@ impl Prerequisite {
             Self::Openssl => &["openssl"],
             Self::Bpftool => &["bpftool"],
             Self::Setpriv => &["setpriv"],
+            Self::Cgroup2 => {
+                return cgroup::hierarchy().is_none().then(|| "no cgroup2 is mounted".into());
+            }
         };
         let absent = programs.iter().find(|program| find_program(program).is_none())?;
         Some(format!("{absent} is not installed"))

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tests::{
+    cgroup::{self, Cgroup},
     handover::Dialer,
     lab::{self, Lab},
     namespace::Namespace,
@@ -99,6 +100,32 @@ fn processes_users_and_names() {
             assert_eq!(record.known("uid").unwrap(), u64::from(NOBODY), "{}", record.json());
         }
     }
+}
+
+#[test]
+fn cgroups_and_those_below() {
+    let needs = [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Cgroup2];
+    if skipped("cgroups_and_those_below", &needs) {
+        return;
+    }
+    let parent = Cgroup::create(&cgroup::hierarchy().unwrap(), "filter").unwrap();
+    let child = parent.child("below").unwrap();
+    let lab = Lab::up().unwrap();
+    let _server = serve(&lab.server, lab.server_v4());
+    let program = program(&lab, "lab-session");
+    let dialers =
+        [(); 2].map(|()| Dialer::start(&lab.client, &program, lab.server_v4(), None).unwrap());
+    let inside = dialers[0].pid();
+    child.adopt(inside).unwrap();
+    let tracer = Tracer::start_with(&lab, &["--cgroup", parent.path().to_str().unwrap()]).unwrap();
+    for dialer in dialers {
+        dialer.dial().unwrap();
+    }
+    let run = finish(&lab, tracer);
+    let record = run.recording.single().unwrap();
+    assert_eq!(record.known("pid").unwrap(), u64::from(inside), "{}", record.json());
+    assert_eq!(record.known("cgroup").unwrap(), child.id().unwrap(), "{}", record.json());
+    drop(child);
 }
 
 #[test]

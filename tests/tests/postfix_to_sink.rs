@@ -59,5 +59,6 @@ fn twenty_three_sessions_agree_with_the_capture() {
         assert!(record.known("turns").unwrap() > 0, "{}", record.json());
         assert_eq!(record.known("retransmits").unwrap(), 0, "{}", record.json());
         assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
+        assert_eq!(record.known("transactions").unwrap(), 1, "{}", record.json());
     }
 }

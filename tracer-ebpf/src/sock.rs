@@ -67,6 +67,23 @@ impl Load for Probed {
     }
 }
 
+/// Reads the field that `field` picks; the default if this kernel does not have it.
+///
+/// # Safety
+///
+/// `base` points to a live kernel object that has this field, of type `T`.
+#[inline(always)]
+unsafe fn load_field<L: Load, T: Copy + Default>(
+    base: *const c_void,
+    field: fn(&Offsets) -> &u32,
+) -> T {
+    match offset(field) {
+        // SAFETY: by the contract of this function.
+        Some(offset) => unsafe { L::load(base, offset) },
+        None => T::default(),
+    }
+}
+
 /// A socket of any kind.
 #[derive(Clone, Copy)]
 pub(crate) struct Sock<L> {
@@ -96,11 +113,8 @@ impl<L: Load> Sock<L> {
 
     #[inline(always)]
     fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
-        match offset(field) {
-            // SAFETY: `ptr` is a sock and the offset is that of this field in it.
-            Some(offset) => unsafe { L::load(self.ptr, offset) },
-            None => T::default(),
-        }
+        // SAFETY: `ptr` is a sock, and callers pick fields of a sock.
+        unsafe { load_field::<L, T>(self.ptr, field) }
     }
 
     /// Destination port, host byte order.
@@ -183,11 +197,8 @@ impl<L: Load> Sock<L> {
 impl<L: Load> TcpSock<L> {
     #[inline(always)]
     fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
-        match offset(field) {
-            // SAFETY: `ptr` is a tcp_sock and the offset is that of this field in it.
-            Some(offset) => unsafe { L::load(self.ptr, offset) },
-            None => T::default(),
-        }
+        // SAFETY: `ptr` is a tcp_sock, and callers pick fields of one.
+        unsafe { load_field::<L, T>(self.ptr, field) }
     }
 
     /// Local port, host byte order; still valid at CLOSE, 0 at SYN_SENT.
@@ -267,11 +278,8 @@ impl Segment {
 
     #[inline(always)]
     fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
-        match offset(field) {
-            // SAFETY: `skb` is an sk_buff and the offset is that of this field in it.
-            Some(offset) => unsafe { Typed::load(self.skb, offset) },
-            None => T::default(),
-        }
+        // SAFETY: `skb` is an sk_buff, and callers pick fields of one.
+        unsafe { load_field::<Typed, T>(self.skb, field) }
     }
 
     /// The `sk_buff`.

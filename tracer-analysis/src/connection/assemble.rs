@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use tracer_common::record::{ConnectionState, flag};
 
 use super::{
-    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending, owners,
+    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, TransactionsMethod, ending,
+    owners,
     replies::Replies,
     table::{Context, Entry},
 };
@@ -26,6 +27,7 @@ pub(super) fn assemble(
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let replies = established.then_some(&entry.replies);
+    let transactions = replies.and_then(Replies::transactions);
     let greeting = replies.and_then(Replies::greeting);
     Connection {
         kind: Kind::Connection,
@@ -59,9 +61,9 @@ pub(super) fn assemble(
         retransmits: Some(state.retransmits),
         srtt_us: (state.srtt_us != 0).then_some(state.srtt_us),
         turns: Some(state.turns),
-        transactions: None,
-        transactions_method: None,
-        transactions_exact: false,
+        transactions,
+        transactions_method: transactions.map(|_| TransactionsMethod::Replies),
+        transactions_exact: transactions.is_some(),
         replies: replies.and_then(|replies| replies.counts().cloned()),
         transaction_spans_us: None,
         idle_gaps_us: Some(turns.gaps_us().to_vec()),

@@ -6,6 +6,7 @@ mod owners;
 mod record;
 mod replies;
 mod table;
+mod transactions;
 mod turns;
 
 pub use record::{

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tracer_common::record::ReplySegment;
 
-use super::Tls;
+use super::{Tls, transactions::Transactions};
 use crate::smtp::{Reply, ReplyParser, Step};
 
 /// Segments kept that arrived ahead of their turn.
@@ -32,6 +32,7 @@ pub(super) struct Replies {
     ahead: BTreeMap<u32, (u64, Vec<u8>)>,
     greeting: Option<Greeting>,
     counts: BTreeMap<u16, u32>,
+    transactions: Transactions,
     tls: Option<Tls>,
     /// Some replies may be missing from `counts`.
     incomplete: bool,
@@ -108,6 +109,8 @@ impl Replies {
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
+        } else {
+            self.transactions.reply(reply);
         }
     }
 
@@ -120,6 +123,12 @@ impl Replies {
     pub(super) fn counts(&self) -> Option<&BTreeMap<u16, u32>> {
         let complete = !self.incomplete && self.ahead.is_empty();
         (complete && self.next > 0).then_some(&self.counts)
+    }
+
+    /// Messages handed over; `None` if that cannot be known from the replies that were read.
+    pub(super) fn transactions(&self) -> Option<u32> {
+        let cleartext = self.tls.is_none() && self.counts().is_some();
+        self.transactions.count().filter(|_| cleartext)
     }
 
     /// Whether and how the session was encrypted; `None` if the server never spoke.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, SeenFrom},
-    destination::{Distribution, Timeline},
+    destination::{Distribution, Messages, Timeline},
 };
 
 /// Distinct names of connect failures that are counted apart; others count as [`OTHER_FAILURE`].
@@ -48,6 +48,8 @@ pub struct Aggregate {
     pub idle_us: Distribution,
     /// Turns of established and finished connections.
     pub turns: Distribution,
+    /// Messages.
+    pub messages: Messages,
     /// Payload bytes sent; `None` if no connection knows.
     pub bytes_sent: Option<u64>,
     /// Payload bytes received; `None` if no connection knows.
@@ -77,6 +79,7 @@ impl Aggregate {
         sum(&mut self.bytes_received, connection.bytes_received);
         sum(&mut self.retransmits, connection.retransmits.map(u64::from));
         self.idle_us.extend(connection.idle_gaps_us.iter().flatten().copied());
+        self.messages.add(connection);
         self.timeline.add(connection);
         match connection.seen_from {
             SeenFrom::Midlife => self.midlife += 1,
@@ -145,6 +148,7 @@ impl Aggregate {
         self.lifetime_us.merge(&other.lifetime_us);
         self.idle_us.merge(&other.idle_us);
         self.turns.merge(&other.turns);
+        self.messages.merge(&other.messages);
         sum(&mut self.bytes_sent, other.bytes_sent);
         sum(&mut self.bytes_received, other.bytes_received);
         sum(&mut self.retransmits, other.retransmits);

@@ -10,6 +10,7 @@ mod fold;
 mod group;
 mod histogram;
 mod key;
+mod messages;
 mod minutes;
 mod timeline;
 
@@ -18,6 +19,7 @@ pub use fold::{Fold, HOSTS_PER_ADDRESS};
 pub use group::{Group, Groups, OTHER};
 pub use histogram::{Distribution, HistogramSummary};
 pub use key::{GroupBy, UnknownGroupBy};
+pub use messages::Messages;
 pub use timeline::{Peak, Timeline};
 
 #[cfg(test)]

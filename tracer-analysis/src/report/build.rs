@@ -1,7 +1,9 @@
 //! Making a report from a fold.
 
 use crate::{
-    destination::{Aggregate, Distribution, Fold, Group, GroupBy, HistogramSummary, OTHER},
+    destination::{
+        Aggregate, Distribution, Fold, Group, GroupBy, HistogramSummary, Messages, OTHER,
+    },
     recording::{Filters, Trust},
     report::{
         Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
@@ -90,6 +92,7 @@ impl Destination {
     fn new(group: Group, by: GroupBy, window: &Window, summarize: Summarize) -> Self {
         let Group { key, all, ipv4, ipv6, addresses } = group;
         let peak = all.timeline.peak();
+        let messages = Some(&all.messages).filter(|it| it.counted > 0);
         let histograms = Histograms::new(&all, summarize);
         // Where there is one family only, its histograms are those of all.
         let both = ipv4.is_some() && ipv6.is_some();
@@ -104,9 +107,11 @@ impl Destination {
             connections: all.connections,
             connect_failures: all.connect_failures,
             died: all.died,
-            transactions: None,
-            reuse_ratio: None,
-            unused_connections: None,
+            transactions: messages.map(|it| it.transactions),
+            counted_connections: all.messages.counted,
+            exact_connections: all.messages.exact,
+            reuse_ratio: messages.and_then(Messages::reuse_ratio).map(|it| rounded(it, 1e6)),
+            unused_connections: messages.map(|it| it.unused),
             missed_reuse: None,
             peak_concurrency: peak.connections,
             peak_concurrency_exact: peak.exact,
@@ -141,7 +146,8 @@ impl Histograms {
             lifetime_us: summarize(&all.lifetime_us),
             idle_us: summarize(&all.idle_us),
             turns: summarize(&all.turns),
-            messages_per_connection: None,
+            messages_per_connection: (all.messages.counted > 0)
+                .then(|| summarize(&all.messages.per_connection)),
         }
     }
 }

@@ -106,11 +106,18 @@ pub struct Destination {
     pub failures: BTreeMap<String, u64>,
     /// Established ones that ended in a reset, in a timeout or without an answer.
     pub died: u64,
-    /// Messages handed over.
+    /// Messages handed over by the connections in `counted_connections`; `null` if there are none.
     pub transactions: Option<u64>,
-    /// Share of messages that needed no new connection, 0 to 1.
+    /// Established connections whose messages could be counted.
+    #[serde(default)]
+    pub counted_connections: u64,
+    /// Those of them whose count is exact, not inferred.
+    #[serde(default)]
+    pub exact_connections: u64,
+    /// Share of messages that needed no new connection, 0 to 1: 1 - connections that carried a message
+    /// / messages.
     pub reuse_ratio: Option<f64>,
-    /// Connections that carried no message.
+    /// Counted connections that ended without having carried a message.
     pub unused_connections: Option<u64>,
     /// New connections for which a usable one was there.
     pub missed_reuse: Option<u64>,
@@ -173,7 +180,7 @@ pub struct Histograms {
     pub idle_us: HistogramSummary,
     /// Turns of established and finished connections.
     pub turns: HistogramSummary,
-    /// Messages of each connection; `null` in this version.
+    /// Messages of each counted connection that ended; `null` if there are none.
     pub messages_per_connection: Option<HistogramSummary>,
 }
 

@@ -12,6 +12,8 @@ pub struct Reply {
     pub first: Vec<u8>,
     /// Text of the last line, at most 512 bytes, as sent.
     pub last: Vec<u8>,
+    /// Whether a line offers CHUNKING (RFC 3030 section 2): messages may come by BDAT, without a 354.
+    pub offers_chunking: bool,
 }
 
 /// What a byte completed.
@@ -31,8 +33,8 @@ pub enum Step {
 pub struct ReplyParser {
     /// Current line without its line break, at most code, separator and `LINE_TEXT` bytes.
     line: Vec<u8>,
-    /// First line of a reply that goes on: its code and text.
-    begun: Option<(u16, Vec<u8>)>,
+    /// A reply that goes on: its code, its first line, whether CHUNKING was offered.
+    begun: Option<(u16, Vec<u8>, bool)>,
 }
 
 impl ReplyParser {
@@ -69,16 +71,17 @@ impl ReplyParser {
             self.begun = None;
             return Some(Step::NotAReply);
         };
-        let first = match self.begun.take() {
+        let (first, offered) = match self.begun.take() {
             // RFC 5321 section 4.2.1: every line of a reply has the same code.
-            Some((begun, first)) if begun == code => first,
-            _ => text.to_vec(),
+            Some((begun, first, offered)) if begun == code => (first, offered),
+            _ => (text.to_vec(), false),
         };
+        let offers_chunking = offered || text.eq_ignore_ascii_case(b"CHUNKING");
         if more {
-            self.begun = Some((code, first));
+            self.begun = Some((code, first, offers_chunking));
             return None;
         }
-        Some(Step::Reply(Reply { code, first, last: text.to_vec() }))
+        Some(Step::Reply(Reply { code, first, last: text.to_vec(), offers_chunking }))
     }
 }
 
@@ -106,7 +109,8 @@ mod tests {
     }
 
     fn reply(code: u16, first: &str, last: &str) -> Step {
-        Step::Reply(Reply { code, first: first.into(), last: last.into() })
+        let (first, last) = (first.into(), last.into());
+        Step::Reply(Reply { code, first, last, offers_chunking: false })
     }
 
     #[test]
@@ -121,6 +125,14 @@ mod tests {
                 reply(354, "", "")
             ]
         );
+    }
+
+    #[test]
+    fn chunking_is_noticed_in_any_line() {
+        for text in ["250-mx\r\n250-CHUNKING\r\n250 SIZE\r\n", "250-mx\r\n250 chunking\r\n"] {
+            let [Step::Reply(reply)] = &steps(text.as_bytes())[..] else { panic!("{text:?}") };
+            assert!(reply.offers_chunking);
+        }
     }
 
     #[test]

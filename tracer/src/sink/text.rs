@@ -157,6 +157,11 @@ fn both_tables(report: &Report, shown: &[Destination]) -> String {
     }
     text.push('\n');
     text.push_str(&table(key, &LIFE_COLUMNS, &rows(life_cells)));
+    if report.totals.transactions.is_some() {
+        text.push('\n');
+        text.push_str(&table(key, &MESSAGE_COLUMNS, &rows(message_cells)));
+        text.push_str(MESSAGE_LEGEND);
+    }
     text
 }
 
@@ -211,6 +216,34 @@ fn life_cells(of: &Destination) -> Vec<String> {
         bytes(of.bytes_sent),
         bytes(of.bytes_received),
         of.retransmits.map_or_else(|| "-".to_owned(), cell),
+    ]
+}
+
+const MESSAGE_COLUMNS: [Column; 6] = [
+    Column::new("", "messages"),
+    Column::new("per connection", "p50"),
+    Column::new("per connection", "max"),
+    Column::new("reused", "%"),
+    Column::new("connections", "unused"),
+    Column::new("connections", "counted"),
+];
+
+const MESSAGE_LEGEND: &str = "\
+reused: messages that needed no new connection; counted: by the server's
+replies, in cleartext sessions; the others are not in this table
+";
+
+fn message_cells(of: &Destination) -> Vec<String> {
+    let unknown = || "-".to_owned();
+    let per_connection = of.histograms.messages_per_connection.as_ref();
+    let quantile = |value: Option<u64>| value.map_or_else(unknown, cell);
+    vec![
+        of.transactions.map_or_else(unknown, cell),
+        quantile(per_connection.and_then(|it| it.p50)),
+        quantile(per_connection.and_then(|it| it.max)),
+        of.reuse_ratio.map_or_else(unknown, |ratio| format!("{:.0}", ratio * 100.0)),
+        of.unused_connections.map_or_else(unknown, cell),
+        cell(of.counted_connections),
     ]
 }
 

@@ -1,0 +1,58 @@
+//! Messages and the connections that carried them.
+
+use crate::{
+    connection::{Connection, EndCause},
+    destination::Distribution,
+};
+
+/// How many messages the connections of one set carried. Only connections whose count is known are in
+/// it.
+#[derive(Debug, Clone, Default)]
+pub struct Messages {
+    /// Established connections whose count is known.
+    pub counted: u64,
+    /// Those of them whose count is exact, not inferred.
+    pub exact: u64,
+    /// Those that carried a message.
+    pub carrying: u64,
+    /// Those that ended without having carried one.
+    pub unused: u64,
+    /// Messages handed over.
+    pub transactions: u64,
+    /// Messages of each connection that ended.
+    pub per_connection: Distribution,
+}
+
+impl Messages {
+    /// Adds one connection.
+    pub fn add(&mut self, connection: &Connection) {
+        let Some(transactions) = connection.transactions.filter(|_| connection.established())
+        else {
+            return;
+        };
+        self.counted += 1;
+        self.exact += u64::from(connection.transactions_exact);
+        self.carrying += u64::from(transactions > 0);
+        self.transactions += u64::from(transactions);
+        if connection.end_cause != EndCause::Open {
+            self.unused += u64::from(transactions == 0);
+            self.per_connection.record(u64::from(transactions));
+        }
+    }
+
+    /// Adds all connections of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.counted += other.counted;
+        self.exact += other.exact;
+        self.carrying += other.carrying;
+        self.unused += other.unused;
+        self.transactions += other.transactions;
+        self.per_connection.merge(&other.per_connection);
+    }
+
+    /// Share of messages that needed no new connection: 1 - connections that carried a message /
+    /// messages, 0 to 1. `None` without messages.
+    pub fn reuse_ratio(&self) -> Option<f64> {
+        (self.transactions > 0).then(|| 1.0 - self.carrying as f64 / self.transactions as f64)
+    }
+}
