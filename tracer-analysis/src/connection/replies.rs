@@ -7,8 +7,9 @@ use tracer_common::record::ReplySegment;
 use super::{Tls, transactions::Transactions};
 use crate::smtp::{Reply, ReplyParser, Step};
 
-/// Segments kept that arrived ahead of their turn.
+/// Segments kept that arrived ahead of their turn, and their bytes.
 const AHEAD: usize = 32;
+const AHEAD_BYTES: usize = 8 << 10;
 
 /// The greeting of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,8 @@ impl Replies {
             return true;
         }
         if meta.offset.wrapping_sub(self.next).cast_signed() > 0 {
-            if self.ahead.len() < AHEAD {
+            let bytes: usize = self.ahead.values().map(|(_, payload)| payload.len()).sum();
+            if self.ahead.len() < AHEAD && bytes + payload.len() <= AHEAD_BYTES {
                 self.ahead.insert(meta.offset, (meta.time_ns, payload.to_vec()));
             } else {
                 self.incomplete = true;
