@@ -11,6 +11,9 @@ use crate::{
 const MAX: Nanos = 5_000_000;
 /// Largest median deviation allowed.
 const MAX_MEDIAN: Nanos = 100_000;
+/// Fewest connections that have a median. With one or two, a packet that waited for a processor between
+/// the hook and the capture decides, which says nothing about the tracer.
+const MEDIAN_OF: usize = 10;
 
 /// A record and the captured connection it is about.
 #[derive(Debug, Clone, Copy)]
@@ -55,13 +58,17 @@ impl Deviations {
         let median = self.0[self.0.len() / 2];
         println!("{what}: n={} median={median} ns, max={max} ns", self.0.len());
         ensure!(max <= MAX, "{what}: {max} ns off the capture: {:?}", self.0);
-        ensure!(median < MAX_MEDIAN, "{what}: median {median} ns off the capture: {:?}", self.0);
+        ensure!(
+            self.0.len() < MEDIAN_OF || median < MAX_MEDIAN,
+            "{what}: median {median} ns off the capture: {:?}",
+            self.0
+        );
         Ok(())
     }
 }
 
 /// Fails unless start, connect time, time to the greeting's first byte and end of every established
-/// connection agree with the capture: the median within 0.1 ms, and all within 5 ms.
+/// connection agree with the capture: all within 5 ms, and the median of ten or more within 0.1 ms.
 pub fn ensure_times_agree(pairs: &[Pair<'_>]) -> Result<()> {
     let (mut start, mut connect, mut banner, mut end) = (
         Deviations::default(),
@@ -194,9 +201,9 @@ mod tests {
         // As a median 0.2 ms is too much.
         let late = record(flow, 200_000, "peer_fin");
         let pair = Pair { record: &late, flow };
-        assert!(ensure_times_agree(&[pair]).is_err());
+        assert!(ensure_times_agree(&[pair; MEDIAN_OF]).is_err());
         assert!(ensure_cause_agrees(pair).is_err());
-        // Among others it is not, but 6 ms always is.
+        // Of a few it is not, but 6 ms always is.
         let [right] = &good;
         let right = Pair { record: right, flow };
         ensure_times_agree(&[right, right, pair]).unwrap();
