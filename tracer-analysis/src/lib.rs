@@ -8,6 +8,7 @@
 pub mod connection;
 pub mod decoder;
 pub mod destination;
+pub mod dialogue;
 pub mod errno;
 pub mod recording;
 pub mod report;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use tracer_common::record::{ConnectionState, flag};
 
 use super::{
-    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, TransactionsMethod, ending,
+    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending,
+    messages::{Messages, messages},
     owners,
     replies::Replies,
     table::{Context, Entry},
@@ -27,7 +28,7 @@ pub(super) fn assemble(
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let replies = established.then_some(&entry.replies);
-    let transactions = replies.and_then(Replies::transactions);
+    let messages = if established { messages(state, &entry) } else { Messages::default() };
     let greeting = replies.and_then(Replies::greeting);
     Connection {
         kind: Kind::Connection,
@@ -54,18 +55,18 @@ pub(super) fn assemble(
         banner_code: greeting.map(|it| it.code),
         banner_host: greeting.and_then(|it| it.host.clone()),
         tls: replies.and_then(Replies::tls),
-        tls_handshake_us: None,
+        tls_handshake_us: messages.tls_handshake_us,
         lifetime_us: if midlife { None } else { micros(state.start_ns, closed_ns) },
         bytes_sent: Some(state.bytes_sent),
         bytes_received: Some(state.bytes_received),
         retransmits: Some(state.retransmits),
         srtt_us: (state.srtt_us != 0).then_some(state.srtt_us),
         turns: Some(state.turns),
-        transactions,
-        transactions_method: transactions.map(|_| TransactionsMethod::Replies),
-        transactions_exact: transactions.is_some(),
+        transactions: messages.transactions,
+        transactions_method: messages.method,
+        transactions_exact: messages.exact,
         replies: replies.and_then(|replies| replies.counts().cloned()),
-        transaction_spans_us: None,
+        transaction_spans_us: messages.spans_us,
         idle_gaps_us: Some(turns.gaps_us().to_vec()),
         idle_gaps_omitted: turns.gaps_omitted() + state.turns.saturating_sub(turns.seen()),
         idle_max_survived_us: turns.max_survived_us(),

@@ -2,6 +2,7 @@
 
 mod assemble;
 mod ending;
+mod messages;
 mod owners;
 mod record;
 mod replies;

@@ -35,6 +35,7 @@ pub(super) struct Replies {
     counts: BTreeMap<u16, u32>,
     transactions: Transactions,
     tls: Option<Tls>,
+    tls_ns: Option<u64>,
     /// Some replies may be missing from `counts`.
     incomplete: bool,
     /// Bytes of the stream were never handed over.
@@ -90,6 +91,7 @@ impl Replies {
                 Some(Step::Tls) => {
                     let first = self.greeting.is_none() && self.counts.is_empty();
                     self.tls = Some(if first { Tls::Implicit } else { Tls::Starttls });
+                    self.tls_ns = Some(time_ns);
                     self.ahead.clear();
                     return;
                 }
@@ -131,6 +133,11 @@ impl Replies {
     pub(super) fn transactions(&self) -> Option<u32> {
         let cleartext = self.tls.is_none() && self.counts().is_some();
         self.transactions.count().filter(|_| cleartext)
+    }
+
+    /// When the server's first TLS record arrived, `CLOCK_BOOTTIME`.
+    pub(super) fn tls_ns(&self) -> Option<u64> {
+        self.tls_ns
     }
 
     /// Whether and how the session was encrypted; `None` if the server never spoke.

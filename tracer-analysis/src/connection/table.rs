@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use tracer_common::record::{ConnectionState, ReplySegment};
 
 use super::{Connection, assemble::assemble, owners::Owners, replies::Replies, turns::Turns};
-use crate::{decoder::Event, utc::Utc};
+use crate::{decoder::Event, dialogue::lengths::Lengths, utc::Utc};
 
 /// Turns times of the kernel into UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub(super) struct Entry {
     pub(super) replies: Replies,
     pub(super) turns: Turns,
     pub(super) owners: Owners,
+    pub(super) lengths: Lengths,
 }
 
 /// Connections under way. Bounded: what does not fit is counted, and its records lack what would have
@@ -64,6 +65,7 @@ impl Table {
                 if let Some(entry) = self.entry(batch.id) {
                     for turn in batch.turns.iter().take(batch.count as usize) {
                         entry.turns.turn(turn);
+                        entry.lengths.turn(turn);
                     }
                 }
                 None
@@ -80,7 +82,12 @@ impl Table {
     /// Takes a segment of the server in cleartext. Returns whether no more are wanted of this
     /// connection.
     pub fn reply(&mut self, meta: &ReplySegment, payload: &[u8]) -> bool {
-        self.entry(meta.id).is_none_or(|entry| entry.replies.segment(meta, payload))
+        let Some(entry) = self.entry(meta.id) else { return true };
+        let done = entry.replies.segment(meta, payload);
+        if let Some(tls_ns) = entry.replies.tls_ns() {
+            entry.lengths.tls_begins(tls_ns);
+        }
+        done
     }
 
     /// The connection of `state`, at its end or, if it is still open, at `now_ns`. Forgets it.

@@ -42,6 +42,11 @@ pub struct Aggregate {
     pub banner_us: Distribution,
     /// Established to the end of the greeting, in microseconds.
     pub greeting_us: Distribution,
+    /// TLS handshake, from the `ClientHello` to the client's last part, in microseconds.
+    pub tls_handshake_us: Distribution,
+    /// Transactions whose begin and end are known, from the first write of the envelope to the final
+    /// reply, in microseconds.
+    pub transaction_us: Distribution,
     /// SYN to CLOSE of established and finished connections, in microseconds.
     pub lifetime_us: Distribution,
     /// Idle gaps that ended in another turn, in microseconds.
@@ -106,10 +111,13 @@ impl Aggregate {
             (&mut self.connect_us, connection.connect_us),
             (&mut self.banner_us, connection.banner_us),
             (&mut self.greeting_us, connection.greeting_us),
+            (&mut self.tls_handshake_us, connection.tls_handshake_us),
         ];
         for (distribution, value) in measured {
             distribution.extend(value);
         }
+        let spans = connection.transaction_spans_us.iter().flatten();
+        self.transaction_us.extend(spans.map(|[begin, end]| end.saturating_sub(*begin)));
         if connection.end_cause == EndCause::Open || failed(connection) {
             return;
         }
@@ -145,6 +153,8 @@ impl Aggregate {
         self.connect_us.merge(&other.connect_us);
         self.banner_us.merge(&other.banner_us);
         self.greeting_us.merge(&other.greeting_us);
+        self.tls_handshake_us.merge(&other.tls_handshake_us);
+        self.transaction_us.merge(&other.transaction_us);
         self.lifetime_us.merge(&other.lifetime_us);
         self.idle_us.merge(&other.idle_us);
         self.turns.merge(&other.turns);

@@ -137,12 +137,13 @@ impl Destination {
 
 impl Histograms {
     fn new(all: &Aggregate, summarize: Summarize) -> Self {
+        let known = |of: &Distribution| (of.count() > 0).then(|| summarize(of));
         Self {
             connect_us: summarize(&all.connect_us),
             banner_us: summarize(&all.banner_us),
             greeting_us: summarize(&all.greeting_us),
-            tls_handshake_us: None,
-            transaction_us: None,
+            tls_handshake_us: known(&all.tls_handshake_us),
+            transaction_us: known(&all.transaction_us),
             lifetime_us: summarize(&all.lifetime_us),
             idle_us: summarize(&all.idle_us),
             turns: summarize(&all.turns),

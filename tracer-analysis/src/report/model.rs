@@ -170,9 +170,10 @@ pub struct Histograms {
     pub banner_us: HistogramSummary,
     /// Established to the end of the greeting.
     pub greeting_us: HistogramSummary,
-    /// TLS handshake; `null` in this version.
+    /// TLS handshake, from the `ClientHello` to the client's last part; `null` if none was understood.
     pub tls_handshake_us: Option<HistogramSummary>,
-    /// Messages; `null` in this version.
+    /// Transactions, from the first write of the envelope to the final reply; `null` if the times of
+    /// none are known.
     pub transaction_us: Option<HistogramSummary>,
     /// SYN to CLOSE of established and finished connections.
     pub lifetime_us: HistogramSummary,

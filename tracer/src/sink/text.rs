@@ -219,18 +219,20 @@ fn life_cells(of: &Destination) -> Vec<String> {
     ]
 }
 
-const MESSAGE_COLUMNS: [Column; 6] = [
+const MESSAGE_COLUMNS: [Column; 7] = [
     Column::new("", "messages"),
     Column::new("per connection", "p50"),
     Column::new("per connection", "max"),
     Column::new("reused", "%"),
     Column::new("connections", "unused"),
     Column::new("connections", "counted"),
+    Column::new("connections", "exact"),
 ];
 
 const MESSAGE_LEGEND: &str = "\
-reused: messages that needed no new connection; counted: by the server's
-replies, in cleartext sessions; the others are not in this table
+reused: messages that needed no new connection; counted: connections whose
+messages are known; exact: by the server's replies, the others are inferred
+from the lengths of TLS records
 ";
 
 fn message_cells(of: &Destination) -> Vec<String> {
@@ -244,6 +246,7 @@ fn message_cells(of: &Destination) -> Vec<String> {
         of.reuse_ratio.map_or_else(unknown, |ratio| format!("{:.0}", ratio * 100.0)),
         of.unused_connections.map_or_else(unknown, cell),
         cell(of.counted_connections),
+        cell(of.exact_connections),
     ]
 }
 

@@ -1,0 +1,3 @@
+//! The SMTP dialogue of a connection: from turns to messages.
+
+pub mod lengths;

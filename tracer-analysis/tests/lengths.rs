@@ -1,0 +1,215 @@
+//! Counts inferred from lengths, against sessions whose counts are known.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+mod captures;
+
+use std::collections::BTreeMap;
+
+use captures::{Cut, connections};
+use proptest::prelude::*;
+use serde::Deserialize;
+use tracer_analysis::dialogue::lengths::{Inference, Lengths};
+use tracer_common::record::Turn;
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// The names of variations, first line of the corpus.
+#[derive(Deserialize)]
+struct Names {
+    tags: Vec<String>,
+}
+
+/// One session of the corpus.
+#[derive(Deserialize)]
+struct Session {
+    /// Messages handed over, by the server's count.
+    n: u32,
+    /// Turn of the `ClientHello`.
+    hello: usize,
+    /// Variations, as places in [`Names::tags`].
+    tags: Vec<usize>,
+    /// Bytes of client and server by turns.
+    turns: Vec<u32>,
+}
+
+fn turn(at: usize, client_bytes: u32, server_bytes: u32) -> Turn {
+    let start_ns = (at as u64 + 1) * MILLISECOND;
+    let first_byte_ns = if server_bytes == 0 { 0 } else { start_ns + 1_000 };
+    Turn { start_ns, first_byte_ns, last_ns: start_ns + 1_000, client_bytes, server_bytes }
+}
+
+fn infer(turns: &[Turn], hello: usize) -> Inference {
+    let mut lengths = Lengths::new();
+    lengths.tls_begins(turns[hello].first_byte_ns);
+    for turn in turns {
+        lengths.turn(turn);
+    }
+    lengths.finish()
+}
+
+/// How many sessions of one variation were counted right, wrong and not at all.
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq)]
+struct Score {
+    right: u32,
+    none: u32,
+    wrong: u32,
+}
+
+fn scores() -> BTreeMap<String, Score> {
+    let mut scores: BTreeMap<String, Score> = BTreeMap::new();
+    let corpus = include_str!("captures/corpus.jsonl");
+    let mut lines = corpus.lines();
+    let names: Names = serde_json::from_str(lines.next().unwrap()).unwrap();
+    for line in lines {
+        let session: Session = serde_json::from_str(line).unwrap();
+        let pairs = session.turns.chunks_exact(2).enumerate();
+        let turns: Vec<Turn> = pairs.map(|(at, it)| turn(at, it[0], it[1])).collect();
+        let inferred = infer(&turns, session.hello);
+        assert!(!inferred.exact);
+        let tags = session.tags.iter().map(|tag| names.tags[*tag].as_str());
+        for tag in tags.chain(["all"]) {
+            let score = scores.entry(tag.to_owned()).or_default();
+            match inferred.transactions {
+                None => score.none += 1,
+                Some(count) if count == session.n => score.right += 1,
+                Some(_) => score.wrong += 1,
+            }
+        }
+        if let Some(count) = inferred.transactions {
+            let spans = u32::try_from(inferred.spans.len()).unwrap() + inferred.spans_omitted;
+            assert_eq!(spans, count, "a span for each message");
+        } else {
+            assert!(inferred.reason.is_some());
+        }
+    }
+    scores
+}
+
+/// The table of `docs/inference.md`.
+fn table(scores: &BTreeMap<String, Score>) -> String {
+    let rows = scores.iter().map(|(tag, it)| {
+        let sessions = it.right + it.none + it.wrong;
+        let share = f64::from(it.right) * 100.0 / f64::from(sessions);
+        format!("| {tag} | {sessions} | {} | {} | {} | {share:.1} |\n", it.right, it.none, it.wrong)
+    });
+    rows.collect()
+}
+
+#[test]
+fn corpus_is_counted_as_published() {
+    let scores = scores();
+    let table = table(&scores);
+    println!("{table}");
+    assert_eq!(scores["all"].wrong, 0, "no session has a wrong count");
+    let published = include_str!("../../docs/inference.md");
+    assert!(published.contains(&table), "docs/inference.md is not what was measured:\n{table}");
+}
+
+fn counts(pcap: &[u8]) -> Vec<Option<u32>> {
+    let encrypted = connections(pcap).into_iter().filter_map(|cut| {
+        let hello = cut.hello?;
+        let turns: Vec<Turn> = cut.turns.iter().map(|it| it.turn).collect();
+        Some(infer(&turns, hello).transactions)
+    });
+    encrypted.collect()
+}
+
+#[test]
+fn real_servers_are_counted() {
+    // Postfix, a handshake per message; Postfix, four messages over one connection.
+    assert_eq!(counts(include_bytes!("captures/t1.pcap")), [Some(1); 4]);
+    assert_eq!(counts(include_bytes!("captures/t2.pcap")), [Some(4)]);
+    // A cached connection that a box forgot: RSET got no answer, the next message a new connection.
+    assert_eq!(counts(include_bytes!("captures/tm_drop.pcap")), [Some(1); 2]);
+    assert_eq!(counts(include_bytes!("captures/tm_rst.pcap")), [Some(1); 2]);
+    // OpenSMTPD, no pipelining.
+    assert_eq!(counts(include_bytes!("captures/o2.pcap")), [Some(5)]);
+}
+
+#[test]
+fn real_servers_are_never_miscounted() {
+    let right_or_none = |pcap: &[u8], truth: &[u32]| {
+        let counts = counts(pcap);
+        assert_eq!(counts.len(), truth.len());
+        for (count, truth) in counts.iter().zip(truth) {
+            assert!(count.is_none_or(|count| count == *truth), "{counts:?}");
+        }
+    };
+    // Exim with BDAT and short bodies, one turn per message; 421 into an idle session.
+    right_or_none(include_bytes!("captures/e2.pcap"), &[4]);
+    right_or_none(include_bytes!("captures/e3.pcap"), &[1; 4]);
+    right_or_none(include_bytes!("captures/x3t.pcap"), &[1; 2]);
+}
+
+/// The cleartext session as TLS 1.3 would have carried it: a record per segment.
+fn encrypt(clear: &Cut) -> Vec<Turn> {
+    const OVERHEAD: u32 = 22;
+    let ehlo = clear.turns[0].turn;
+    let start = [(ehlo.client_bytes, 165), (10, 30), (517, 1337), (80, 255)];
+    let records = clear.turns.iter().map(|it| {
+        let client = it.turn.client_bytes + it.client_segments * OVERHEAD;
+        (client, it.turn.server_bytes + it.server_segments * OVERHEAD)
+    });
+    let all = start.into_iter().chain(records).enumerate();
+    all.map(|(at, (client, server))| turn(at, client, server)).collect()
+}
+
+#[test]
+fn cleartext_sessions_count_the_same_when_encrypted() {
+    let count = |pcap: &[u8]| infer(&encrypt(&connections(pcap)[0]), 2);
+    let postfix = count(include_bytes!("captures/b1b.pcap"));
+    assert_eq!((postfix.transactions, postfix.overhead), (Some(12), Some(22)));
+    assert_eq!(count(include_bytes!("captures/o1.pcap")).transactions, Some(5));
+    assert_eq!(count(include_bytes!("captures/e1.pcap")).transactions, Some(6));
+}
+
+#[test]
+fn hello_may_be_announced_after_its_turn() {
+    let cut = &connections(include_bytes!("captures/t2.pcap"))[0];
+    let hello = cut.turns[cut.hello.unwrap()].turn;
+    let mut lengths = Lengths::new();
+    for it in &cut.turns {
+        lengths.turn(&it.turn);
+    }
+    lengths.tls_begins(hello.first_byte_ns);
+    let inferred = lengths.finish();
+    assert_eq!((inferred.transactions, inferred.overhead), (Some(4), Some(22)));
+    let (begin, end) = inferred.handshake.unwrap();
+    assert!(begin == hello.start_ns && end > hello.first_byte_ns);
+    assert!(inferred.spans.iter().all(|span| span[0] > end && span[1] > span[0]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_turns_are_read_without_panic(
+        turns in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),
+        short in prop::collection::vec((0..200_u32, 0..200_u32), 0..120),
+        hello in 0..4_u64,
+    ) {
+        let mut lengths = Lengths::new();
+        lengths.tls_begins(hello * MILLISECOND);
+        let session = [(17, 161), (10, 30), (517, 1337), (80, 255), (39, 169)];
+        for (at, (client, server)) in session.into_iter().chain(short).chain(turns).enumerate() {
+            lengths.turn(&turn(at, client, server));
+        }
+        let inferred = lengths.finish();
+        prop_assert!(inferred.spans.len() <= 256 && !inferred.exact);
+        prop_assert_eq!(inferred.transactions.is_none(), inferred.reason.is_some());
+    }
+}
+
+#[test]
+fn long_sessions_keep_bounded_memory() {
+    let mut turns = vec![turn(0, 17, 161), turn(1, 10, 30), turn(2, 517, 1337)];
+    turns.extend([turn(3, 80, 255), turn(4, 39, 169)]);
+    for at in 0..1_000 {
+        let at = 5 + 3 * at;
+        turns.extend([turn(at, 110, 87), turn(at + 1, 3_299, 59), turn(at + 2, 28, 36)]);
+    }
+    let inferred = infer(&turns, 2);
+    assert_eq!(inferred.transactions, Some(1_000));
+    assert_eq!((inferred.spans.len(), inferred.spans_omitted), (256, 744));
+}
