@@ -40,6 +40,11 @@ pub(super) fn table(title: &str, columns: &[Column], rows: &[Row]) -> String {
     let key = key.min(room);
 
     let mut lines = String::new();
+    // A title that is wider than the keys may be takes a line of its own, like such a key.
+    let (own_line, title) = if title.len() <= key { ("", title) } else { (title, "") };
+    if !own_line.is_empty() {
+        push_line(&mut lines, own_line);
+    }
     push_line(&mut lines, &above(key, columns, &widths));
     let names = columns.iter().map(|column| column.name);
     push_line(&mut lines, &format!("{title:key$}{}", aligned(names, &widths)));

@@ -151,6 +151,25 @@ fn only_the_worst_destinations_are_listed() {
 }
 
 #[test]
+fn messages_are_told_where_they_are_known() {
+    let carried = |transactions, exact| Connection {
+        transactions: Some(transactions),
+        transactions_exact: exact,
+        ..connection("192.0.2.1", None, 0, 5_000)
+    };
+    let unknown = connection("192.0.2.2", None, 0, 5_000);
+    let connections = [carried(10, true), carried(0, true), carried(2, false), unknown.clone()];
+    let some = text(&report(&connections, GroupBy::Address, context()), 20);
+    // 12 messages over 2 connections that carried any: 10 of 12 needed no new one.
+    let cells = ["192.0.2.1", "12", "2", "10", "83", "1", "3", "2"];
+    let has = |cells: &[&str]| some.lines().any(|line| line.split_whitespace().eq(cells.to_vec()));
+    assert!(has(&cells), "{some}");
+    assert!(has(&["192.0.2.2", "-", "-", "-", "-", "-", "0", "0"]), "{some}");
+    let none = text(&report(&[unknown], GroupBy::Address, context()), 20);
+    assert!(!none.contains("messages"), "{none}");
+}
+
+#[test]
 fn no_connections_are_said_to_be_none() {
     let text = text(&report(&[], GroupBy::Address, context()), 20);
     assert_printable(&text);
@@ -253,6 +272,7 @@ fn lines_have_at_most_80_columns() {
             one.bytes_received = Some(numbers.next());
             one.turns = u32::try_from(numbers.next()).ok();
             one.retransmits = u32::try_from(numbers.next()).ok();
+            one.transactions = u32::try_from(numbers.next()).ok();
             one.banner_code = u16::try_from(numbers.next() % 700).ok();
             one.end_cause = numbers.pick(&CAUSES);
             all.push(one);
@@ -262,6 +282,10 @@ fn lines_have_at_most_80_columns() {
         for destination in &mut report.destinations {
             destination.connections = numbers.next();
             destination.connect_failures = numbers.next();
+            destination.transactions = Some(numbers.next());
+            destination.unused_connections = Some(numbers.next());
+            destination.counted_connections = numbers.next();
+            destination.exact_connections = numbers.next();
             destination.died = numbers.next();
             destination.peak_concurrency = numbers.next();
             destination.peak_concurrency_exact = numbers.next().is_multiple_of(2);
