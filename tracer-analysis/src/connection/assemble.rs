@@ -67,6 +67,7 @@ pub(super) fn assemble(
         transactions_exact: messages.exact,
         replies: replies.and_then(|replies| replies.counts().cloned()),
         transaction_spans_us: messages.spans_us,
+        transaction_spans_omitted: messages.spans_omitted,
         idle_gaps_us: Some(turns.gaps_us().to_vec()),
         idle_gaps_omitted: turns.gaps_omitted() + state.turns.saturating_sub(turns.seen()),
         idle_max_survived_us: turns.max_survived_us(),

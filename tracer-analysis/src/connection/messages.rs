@@ -4,9 +4,6 @@ use tracer_common::record::{ConnectionState, direction};
 
 use super::{Tls, TransactionsMethod, table::Entry};
 
-/// Transactions whose begin and end are kept.
-const SPANS: usize = 256;
-
 /// The count of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Messages {
@@ -20,6 +17,8 @@ pub(super) struct Messages {
     pub(super) tls_handshake_us: Option<u64>,
     /// Begin and end of each transaction since the start of the connection, in microseconds.
     pub(super) spans_us: Option<Vec<[u64; 2]>>,
+    /// Transactions beyond those in `spans_us`.
+    pub(super) spans_omitted: u32,
 }
 
 /// Counts the messages of an established connection. The turns of `state` must have been taken.
@@ -56,8 +55,9 @@ fn from_lengths(state: &ConnectionState, entry: &Entry) -> Messages {
         exact: inference.exact,
         tls_handshake_us: inference.handshake.map(|(begin, end)| end.saturating_sub(begin) / 1_000),
         spans_us: known.then(|| {
-            let spans = inference.spans.iter().take(SPANS);
+            let spans = inference.spans.iter();
             spans.map(|[begin, end]| [since_start(*begin), since_start(*end)]).collect()
         }),
+        spans_omitted: inference.spans_omitted,
     }
 }

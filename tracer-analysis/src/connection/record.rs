@@ -201,6 +201,9 @@ pub struct Connection {
     pub replies: Option<BTreeMap<u16, u32>>,
     /// Begin and end of each transaction since `start`; bounded.
     pub transaction_spans_us: Option<Vec<[u64; 2]>>,
+    /// Transactions left out of `transaction_spans_us`.
+    #[serde(default)]
+    pub transaction_spans_omitted: u32,
     /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded.
     pub idle_gaps_us: Option<Vec<u64>>,
     /// Gaps left out of `idle_gaps_us`.

@@ -49,6 +49,7 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         transactions_exact: false,
         replies: None,
         transaction_spans_us: None,
+        transaction_spans_omitted: 0,
         idle_gaps_us: None,
         idle_gaps_omitted: 0,
         idle_max_survived_us: None,
