@@ -1,8 +1,8 @@
 //! How many messages a TLS session carried, inferred from the lengths of its turns alone.
 //!
 //! A TLS record is as long as its plaintext plus a constant, so the lengths of the turns still tell
-//! commands from bodies. [`opening`] finds the constant, [`grammar`] lists what a turn can have been,
-//! and [`readings`] keeps every way to read the session as SMTP, each with a price in bits. The count is
+//! commands from bodies. `opening` finds the constant, `grammar` lists what a turn can have been,
+//! and `readings` keeps every way to read the session as SMTP, each with a price in bits. The count is
 //! given only if every reading with another count is far more expensive. `docs/inference.md` explains
 //! the method and publishes its measured error.
 
