@@ -76,6 +76,14 @@ pub struct TurnBatch {
     pub turns: [Turn; TURN_BATCH as usize],
 }
 
+impl TurnBatch {
+    /// The turns in use, oldest first.
+    #[must_use]
+    pub fn in_use(&self) -> &[Turn] {
+        self.turns.get(..self.count as usize).unwrap_or(&self.turns)
+    }
+}
+
 /// Everything the kernel side knows of one connection: the value of its map entry while it lives, the
 /// record that is handed over when it ends.
 #[repr(C)]

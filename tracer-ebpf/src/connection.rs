@@ -44,7 +44,7 @@ pub(crate) fn open<L: Load>(sk: Sock<L>) {
     let key = sk.key();
     if let Some(previous) = get(key) {
         // A connect tried again on the same socket: there is no destroy in between.
-        end(previous, hook::INET_SOCK_SET_STATE);
+        emit::closed(previous, hook::INET_SOCK_SET_STATE);
     }
     let Some(empty) = maps::EMPTY.get(0) else { return };
     if maps::CONNECTIONS.insert(key, empty, 0).is_err() {
@@ -108,12 +108,6 @@ pub(crate) fn used_by_current(state: &mut ConnectionState, hook: u32) {
         comm: bpf_get_current_comm().unwrap_or_default(),
     };
     emit::owner(&change, hook);
-}
-
-/// Hands over a connection that is gone.
-#[inline(always)]
-pub(crate) fn end(state: &mut ConnectionState, hook: u32) {
-    emit::closed(state, hook);
 }
 
 /// The handshake is complete.

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let mut trace = Trace::new(args, outlets, kernel)?;
+    let mut trace = Trace::new(args, &settings, outlets, kernel)?;
     runtime.block_on(trace.follow(args.duration))?;
     trace.finish(args)
 }
@@ -105,7 +105,12 @@ struct Trace {
 }
 
 impl Trace {
-    fn new(args: &TraceArgs, mut outlets: Outlets, kernel: Kernel) -> Result<Self> {
+    fn new(
+        args: &TraceArgs,
+        settings: &Settings,
+        mut outlets: Outlets,
+        kernel: Kernel,
+    ) -> Result<Self> {
         let clock = clock::measure()?;
         let host = file_line("/proc/sys/kernel/hostname");
         let header = Header {
@@ -115,7 +120,7 @@ impl Trace {
             kernel: file_line("/proc/sys/kernel/osrelease"),
             start: clock.utc(clock::boot_ns()?),
             hooks: kernel.hooks().to_vec(),
-            filters: filters(&settings(args)),
+            filters: filters(settings),
         };
         announce(&header);
         outlets.line(&Line::Header(Box::new(header.clone())));

@@ -21,14 +21,14 @@ pub(super) fn assemble(
     context: &Context,
 ) -> Connection {
     entry.turns.finish(state);
-    let turns = &entry.turns;
     let midlife = state.flags & flag::MIDLIFE != 0;
     let established = state.established_ns != 0;
     let end_cause = ending::cause(state);
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
+    let messages = if established { messages(state, &mut entry) } else { Messages::default() };
+    let turns = &entry.turns;
     let replies = established.then_some(&entry.replies);
-    let messages = if established { messages(state, &entry) } else { Messages::default() };
     let greeting = replies.and_then(Replies::greeting);
     Connection {
         kind: Kind::Connection,

@@ -3,6 +3,7 @@
 use tracer_common::record::{ConnectionState, direction};
 
 use super::{Tls, TransactionsMethod, table::Entry};
+use crate::dialogue::lengths::Lengths;
 
 /// The count of one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,8 +22,9 @@ pub(super) struct Messages {
     pub(super) spans_omitted: u32,
 }
 
-/// Counts the messages of an established connection. The turns of `state` must have been taken.
-pub(super) fn messages(state: &ConnectionState, entry: &Entry) -> Messages {
+/// Counts the messages of an established connection. The turns of `state` must have been
+/// taken; what the lengths of the turns said is used up.
+pub(super) fn messages(state: &ConnectionState, entry: &mut Entry) -> Messages {
     if let Some(transactions) = entry.replies.transactions() {
         return Messages {
             transactions: Some(transactions),
@@ -35,12 +37,11 @@ pub(super) fn messages(state: &ConnectionState, entry: &Entry) -> Messages {
     if !encrypted || entry.turns.seen() != state.turns {
         return Messages::default();
     }
-    from_lengths(state, entry)
+    from_lengths(state, std::mem::take(&mut entry.lengths))
 }
 
-fn from_lengths(state: &ConnectionState, entry: &Entry) -> Messages {
-    let mut lengths = entry.lengths.clone();
-    for turn in state.batch.turns.iter().take(state.batch.count as usize) {
+fn from_lengths(state: &ConnectionState, mut lengths: Lengths) -> Messages {
+    for turn in state.batch.in_use() {
         lengths.turn(turn);
     }
     if state.direction != direction::NONE {

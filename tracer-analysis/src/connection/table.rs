@@ -63,7 +63,7 @@ impl Table {
             Event::Closed(state) => Some(self.close(state, state.closed_ns)),
             Event::Turns(batch) => {
                 if let Some(entry) = self.entry(batch.id) {
-                    for turn in batch.turns.iter().take(batch.count as usize) {
+                    for turn in batch.in_use() {
                         entry.turns.turn(turn);
                         entry.lengths.turn(turn);
                     }

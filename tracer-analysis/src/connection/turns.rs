@@ -50,8 +50,7 @@ impl Turns {
 
     /// Takes the turns that are still in the state of the kernel, the one under way included.
     pub(super) fn finish(&mut self, state: &ConnectionState) {
-        let kept = state.batch.turns.iter().take(state.batch.count as usize);
-        for turn in kept {
+        for turn in state.batch.in_use() {
             self.turn(turn);
         }
         if state.direction == direction::NONE {

@@ -9,7 +9,7 @@ use tracer_common::counters::hook;
 
 use crate::{
     config::is_traced_port,
-    connection, maps,
+    connection, emit, maps,
     sock::{Sock, Typed},
 };
 
@@ -22,7 +22,7 @@ fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(connection) = connection::get(sk.key()) {
-        connection::end(connection, hook::TCP_DESTROY_SOCK);
+        emit::closed(connection, hook::TCP_DESTROY_SOCK);
         let _ = maps::CONNECTIONS.remove(sk.key());
     }
     0
