@@ -1,4 +1,4 @@
-//! From kernel records to a report: decode, connection, destination, report.
+//! From kernel records to a report: decode, connection, destination, verdict, report.
 //!
 //! Pure: no I/O, no clock, no unsafe code. Live tracing and `smtptrace report FILE` are the same fold
 //! over the same [`connection::Connection`] records.
@@ -14,3 +14,4 @@ pub mod recording;
 pub mod report;
 pub mod smtp;
 pub mod utc;
+pub mod verdict;

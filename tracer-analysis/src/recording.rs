@@ -124,6 +124,18 @@ pub struct Trust {
     pub overhead: Overhead,
 }
 
+impl Trust {
+    /// Whether nothing was lost: every connection has its record, and every record was read.
+    pub fn is_complete(&self) -> bool {
+        self.events_lost == 0
+            && self.map_full == 0
+            && self.undecodable == 0
+            && self.connections_lost == Some(0)
+            && self.unreadable_lines == 0
+            && self.unfinished_recordings == 0
+    }
+}
+
 /// Last line of a recording that ended cleanly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trailer {

@@ -3,6 +3,7 @@
 mod assemble;
 mod ending;
 mod messages;
+mod mta;
 mod owners;
 mod record;
 mod replies;
@@ -10,6 +11,7 @@ mod table;
 mod transactions;
 mod turns;
 
+pub use mta::Mta;
 pub use record::{
     Connection, EndCause, EndDuring, EndSuspect, Family, Kind, Owner, SCHEMA, SeenFrom, Tls,
     TransactionsMethod,

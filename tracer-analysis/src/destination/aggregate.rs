@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    connection::{Connection, EndCause, SeenFrom},
+    connection::{Connection, EndCause, Mta, SeenFrom},
     destination::{Distribution, Messages, Timeline},
 };
 
@@ -65,6 +65,8 @@ pub struct Aggregate {
     pub endings: BTreeMap<EndCause, u64>,
     /// The same of those that were never established.
     pub failed_endings: BTreeMap<EndCause, u64>,
+    /// Connections by the mail server that opened them, as far as that is known.
+    pub mtas: BTreeMap<Mta, u64>,
     /// Greetings by reply code.
     pub greeting_codes: BTreeMap<u16, u64>,
     /// When the connections existed.
@@ -79,6 +81,9 @@ impl Aggregate {
         self.add_ending(connection);
         if let Some(code) = connection.banner_code {
             count(&mut self.greeting_codes, &code, 1, GREETING_CODES, &OTHER_CODE);
+        }
+        if let Some(mta) = connection.mta() {
+            *self.mtas.entry(mta).or_default() += 1;
         }
         sum(&mut self.bytes_sent, connection.bytes_sent);
         sum(&mut self.bytes_received, connection.bytes_received);
@@ -143,6 +148,9 @@ impl Aggregate {
         }
         for (code, &n) in &other.greeting_codes {
             count(&mut self.greeting_codes, code, n, GREETING_CODES, &OTHER_CODE);
+        }
+        for (&mta, &n) in &other.mtas {
+            *self.mtas.entry(mta).or_default() += n;
         }
         for (&cause, &n) in &other.endings {
             *self.endings.entry(cause).or_default() += n;

@@ -10,6 +10,7 @@ use crate::{
         PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
     },
     utc::Utc,
+    verdict,
 };
 
 /// Key of all destinations together.
@@ -40,9 +41,17 @@ impl Report {
     pub fn new(fold: &Fold, by: GroupBy, context: Context) -> Self {
         let window = Window::new(context.start, context.end);
         let summarize = if context.hdr { Distribution::summary } else { Distribution::quantiles };
-        let destination = |group| Destination::new(group, by, &window, summarize);
-        let totals = destination(fold.total(TOTAL));
-        let destinations: Vec<_> = fold.groups(by).map(destination).collect();
+        let mut verdicts = Vec::new();
+        let mut destination = |group: Group, is_total| {
+            let trust = &context.trust;
+            let duration_s = window.duration_s;
+            let subject = verdict::Subject { group: &group, is_total, duration_s, trust };
+            verdicts.extend(verdict::verdicts(&subject));
+            Destination::new(group, by, &window, summarize)
+        };
+        let totals = destination(fold.total(TOTAL), true);
+        let destinations: Vec<_> = fold.groups(by).map(|group| destination(group, false)).collect();
+        verdict::sort(&mut verdicts, TOTAL);
         let omitted = destinations.last().filter(|last| last.key == OTHER);
         let destinations_omitted = DestinationsOmitted {
             limit: fold.max_destinations() as u64,
@@ -68,7 +77,7 @@ impl Report {
             totals,
             destinations,
             destinations_omitted,
-            verdicts: None,
+            verdicts,
         }
     }
 }

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     connection::EndCause,
     destination::{GroupBy, HistogramSummary},
     recording::{Filters, Trust},
     utc::Utc,
+    verdict::Verdict,
 };
 
 /// Version of the report schema that this build writes.
@@ -56,8 +57,9 @@ pub struct Report {
     pub destinations: Vec<Destination>,
     /// What was over the limit and went to `~other`.
     pub destinations_omitted: DestinationsOmitted,
-    /// Conclusions; `null` in this version.
-    pub verdicts: Option<Vec<serde_json::Value>>,
+    /// Conclusions, the worst first; none in reports of versions that drew none.
+    #[serde(default, deserialize_with = "null_is_none_drawn")]
+    pub verdicts: Vec<Verdict>,
 }
 
 /// The time that a report covers.
@@ -229,4 +231,9 @@ pub struct FamilyHistograms {
     pub connect_us: HistogramSummary,
     /// Established to the first byte of the greeting.
     pub banner_us: HistogramSummary,
+}
+
+/// Versions without verdicts wrote `null`.
+fn null_is_none_drawn<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Verdict>, D::Error> {
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ mod safe_text;
 mod table;
 pub(crate) mod text;
 mod trust_text;
+mod verdict_text;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use super::{
     safe_text::{safe, wrap, wrap_list},
     table::{Column, Row, table},
     trust_text::trust,
+    verdict_text::verdicts,
 };
 
 /// What to print.
@@ -30,6 +31,7 @@ pub(crate) fn write(
     options: &TextOptions,
 ) -> io::Result<()> {
     let mut text = headline(report);
+    text.push_str(&verdicts(report));
     if report.totals.connections == 0 {
         text.push_str(NOTHING);
     } else {

@@ -1,0 +1,39 @@
+//! Verdicts: what the aggregates of a destination prove, how sure that is, and what to do about it.
+//!
+//! Each rule is a pure function of the aggregates of one destination. It says nothing where nothing is to
+//! be said, and "cannot tell" where the question matters and the data cannot carry an answer.
+
+mod evidence_incomplete;
+mod model;
+
+pub use model::{Advice, Code, Confidence, Evidence, Severity, Verdict};
+
+use crate::{destination::Group, recording::Trust};
+
+/// What rules look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The destination.
+    pub group: &'a Group,
+    /// Whether that is all of the host.
+    pub is_total: bool,
+    /// Seconds that were traced.
+    pub duration_s: f64,
+    /// What was lost.
+    pub trust: &'a Trust,
+}
+
+/// A rule: the verdicts on one subject.
+type Rule = fn(&Subject<'_>) -> Vec<Verdict>;
+
+const RULES: [Rule; 1] = [evidence_incomplete::verdicts];
+
+/// All verdicts on one subject.
+pub fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
+    RULES.iter().flat_map(|rule| rule(subject)).collect()
+}
+
+/// Puts the worst first; of the same severity, those on the whole host, then as they come.
+pub fn sort(verdicts: &mut [Verdict], total: &str) {
+    verdicts.sort_by_key(|it| (std::cmp::Reverse(it.severity), it.destination != total));
+}
