@@ -6,6 +6,7 @@
 mod cli;
 mod clock;
 mod doctor;
+mod generate;
 mod kernel;
 mod outlets;
 mod output;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Doctor) => doctor::run(),
+        Some(Command::Generate(args)) => generate::run(&args.what),
         None => trace::run(&cli.trace),
     };
     match result {

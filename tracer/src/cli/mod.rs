@@ -39,6 +39,31 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Say what works on this machine, hook by hook, and what to do about the rest
     Doctor,
+    /// Make the manual pages or the completions of a shell from this command line
+    Generate(GenerateArgs),
+}
+
+/// What to make.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(subcommand)]
+    pub(crate) what: Generate,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Generate {
+    /// Manual pages, one for each command: smtptrace.1, smtptrace-report.1, ...
+    Man {
+        /// Where to put them; it is made if it is not there
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
+    /// Completions of a shell, on stdout
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// What to trace, and for how long.
