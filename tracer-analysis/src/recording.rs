@@ -125,6 +125,36 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// What was counted since `earlier`, which was taken of the same trace.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let hooks = self.hooks.iter().map(|hook| {
+            match earlier.hooks.iter().find(|other| other.hook == hook.hook) {
+                Some(earlier) => hook.since(earlier),
+                None => hook.clone(),
+            }
+        });
+        Self {
+            events_lost: self.events_lost.saturating_sub(earlier.events_lost),
+            map_full: self.map_full.saturating_sub(earlier.map_full),
+            undecodable: self.undecodable.saturating_sub(earlier.undecodable),
+            connections_lost: difference(self.connections_lost, earlier.connections_lost),
+            midlife: self.midlife.saturating_sub(earlier.midlife),
+            unreadable_lines: self.unreadable_lines.saturating_sub(earlier.unreadable_lines),
+            unfinished_recordings: self
+                .unfinished_recordings
+                .saturating_sub(earlier.unfinished_recordings),
+            hooks: hooks.collect(),
+            overhead: Overhead {
+                user_cpu_us: difference(self.overhead.user_cpu_us, earlier.overhead.user_cpu_us),
+                kernel_cpu_us: difference(
+                    self.overhead.kernel_cpu_us,
+                    earlier.overhead.kernel_cpu_us,
+                ),
+            },
+        }
+    }
+
     /// Whether nothing was lost: every connection has its record, and every record was read.
     pub fn is_complete(&self) -> bool {
         self.events_lost == 0
@@ -134,6 +164,23 @@ impl Trust {
             && self.unreadable_lines == 0
             && self.unfinished_recordings == 0
     }
+}
+
+impl HookStatus {
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            events_lost: self.events_lost.saturating_sub(earlier.events_lost),
+            map_full: self.map_full.saturating_sub(earlier.map_full),
+            run_count: difference(self.run_count, earlier.run_count),
+            run_time_ns: difference(self.run_time_ns, earlier.run_time_ns),
+            ..self.clone()
+        }
+    }
+}
+
+/// What came after `earlier`; unknown unless both are known.
+fn difference(now: Option<u64>, earlier: Option<u64>) -> Option<u64> {
+    Some(now?.saturating_sub(earlier?))
 }
 
 /// Last line of a recording that ended cleanly.

@@ -1,47 +1,46 @@
 //! Where the lines of a live trace go: the recording, the stream on stdout, the report at the end.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use anyhow::{Error, Result};
-use tracer_analysis::recording::Line;
+use tracer_analysis::{recording::Line, utc::Utc};
 
 use crate::{
     cli::{Format, TraceArgs},
     output::Output,
-    recording::Writer,
+    recording::{Recording, Rotation, Writer},
 };
 
 /// The outlets of a trace. One that fails is closed; the others go on to the end of the trace.
 pub(crate) struct Outlets {
-    recording: Option<Outlet<File>>,
-    stream: Option<Outlet<Box<dyn Write>>>,
+    recording: Option<Recording>,
+    stream: Option<Stream>,
     /// Where the report goes; `None` with `--format jsonl`.
     pub(crate) report: Option<Output>,
     failure: Option<Error>,
 }
 
-struct Outlet<W: Write> {
-    writer: Writer<W>,
-    what: String,
+struct Stream {
+    writer: Writer<Box<dyn Write>>,
+    name: String,
 }
 
 impl Outlets {
-    /// Opens everything, so that a bad path fails before tracing begins.
-    pub(crate) fn open(args: &TraceArgs) -> Result<Self> {
+    /// Opens everything, so that a bad path fails before tracing begins, at `start`.
+    pub(crate) fn open(args: &TraceArgs, start: Utc) -> Result<Self> {
+        let rotation = Rotation {
+            size: args.rotation.size,
+            every: args.rotation.every,
+            keep: args.rotation.keep.map(|keep| keep as usize),
+        };
         let recording = match &args.record {
-            Some(path) => {
-                let what = format!("the recording {}", path.display());
-                Some(Outlet { writer: Writer::create(path)?, what })
-            }
+            Some(path) => Some(Recording::create(path, rotation, start)?),
             None => None,
         };
         let output = Output::open(args.output.output.as_deref())?;
         let (stream, report) = if args.output.format == Format::Jsonl {
-            let what = output.name();
-            (Some(Outlet { writer: Writer::new(output.into_inner()), what }), None)
+            let name = output.name();
+            (Some(Stream { writer: Writer::plain(output.into_inner()), name }), None)
         } else {
             (None, Some(output))
         };
@@ -50,23 +49,66 @@ impl Outlets {
 
     /// Writes one line to the recording and to the stream.
     pub(crate) fn line(&mut self, line: &Line) {
-        self.each(|writer| writer.line(line), |writer| writer.line(line));
+        self.recorded(line);
+        self.streamed(line);
+    }
+
+    /// Writes one line to the recording only.
+    pub(crate) fn recorded(&mut self, line: &Line) {
+        self.write_recording(|recording| recording.writer().line(line));
+    }
+
+    /// Writes one line to the stream only.
+    pub(crate) fn streamed(&mut self, line: &Line) {
+        self.write_stream(|writer| writer.line(line));
     }
 
     /// Hands everything to the system: what was written survives the death of this process.
     pub(crate) fn flush(&mut self) {
-        self.each(Writer::flush, Writer::flush);
+        self.write_recording(|recording| recording.writer().flush());
+        self.write_stream(Writer::flush);
     }
 
-    fn each(
-        &mut self,
-        to_recording: impl FnOnce(&mut Writer<File>) -> io::Result<()>,
-        to_stream: impl FnOnce(&mut Writer<Box<dyn Write>>) -> io::Result<()>,
-    ) {
-        let failures =
-            [write(&mut self.recording, to_recording), write(&mut self.stream, to_stream)];
-        for failure in failures.into_iter().flatten() {
-            self.failure.get_or_insert(failure);
+    /// Whether the recording should go on in a new piece.
+    pub(crate) fn rotation_is_due(&self) -> bool {
+        self.recording.as_ref().is_some_and(Recording::is_due)
+    }
+
+    /// Begins a new piece of the recording.
+    pub(crate) fn rotate(&mut self, start: Utc) {
+        let Some(recording) = &mut self.recording else { return };
+        if let Err(error) = recording.rotate(start) {
+            self.failure.get_or_insert(error.context(STOPPED));
+        }
+    }
+
+    /// Ends the recording.
+    pub(crate) fn finish_recording(&mut self) {
+        let Some(recording) = self.recording.take() else { return };
+        let name = recording.name();
+        if let Err(error) = recording.finish() {
+            self.failure.get_or_insert(cannot_write(error, &name));
+        }
+    }
+
+    fn write_recording(&mut self, write: impl FnOnce(&mut Recording) -> io::Result<()>) {
+        let Some(recording) = &mut self.recording else { return };
+        if let Err(error) = write(recording) {
+            let name = format!("the recording {}", recording.name());
+            self.failure.get_or_insert(cannot_write(error, &name));
+            if let Some(closed) = self.recording.take() {
+                closed.abandon();
+            }
+        }
+    }
+
+    fn write_stream(&mut self, write: impl FnOnce(&mut Writer<Box<dyn Write>>) -> io::Result<()>) {
+        let Some(stream) = &mut self.stream else { return };
+        if let Err(error) = write(&mut stream.writer) {
+            self.failure.get_or_insert(cannot_write(error, &stream.name));
+            if let Some(closed) = self.stream.take() {
+                closed.writer.abandon();
+            }
         }
     }
 
@@ -84,19 +126,10 @@ impl Outlets {
     }
 }
 
-/// Writes to an outlet and closes it if that fails.
-fn write<W: Write>(
-    outlet: &mut Option<Outlet<W>>,
-    write: impl FnOnce(&mut Writer<W>) -> io::Result<()>,
-) -> Option<Error> {
-    let open = outlet.as_mut()?;
-    let error = write(&mut open.writer).err()?;
-    let what = &open.what;
-    let message = format!("cannot write to {what}; tracing stopped, what stands there can be read");
-    if let Some(closed) = outlet.take() {
-        closed.writer.abandon();
-    }
-    Some(Error::new(error).context(message))
+const STOPPED: &str = "tracing stopped; what stands in the recording can be read";
+
+fn cannot_write(error: io::Error, what: &str) -> Error {
+    Error::new(error).context(format!("cannot write to {what}; {STOPPED}"))
 }
 
 fn is_closed_pipe(error: &Error) -> bool {

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
 /// Passes the lines of the recordings on.
 fn copy(args: &ReportArgs, output: Output) -> Result<()> {
     let name = output.name();
-    let mut writer = Writer::new(output.into_inner());
+    let mut writer = Writer::plain(output.into_inner());
     for path in &args.files {
         let mut result: io::Result<()> = Ok(());
         recording::read(path, |line| {

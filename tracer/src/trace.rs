@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tracer_analysis::{
-    connection::{Context, SCHEMA, Table},
+    connection::{Clock, Context, SCHEMA, Table},
     destination::Fold,
     recording::{Filters, Header, HookState, Line, Overhead, Trailer, Trust},
     report::{Context as ReportContext, Report},
@@ -41,14 +41,15 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Runs a trace until it is told to stop.
 pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     preflight()?;
-    let outlets = Outlets::open(args)?;
+    let clock = clock::measure()?;
+    let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let settings = settings(args);
     let kernel = Kernel::start(&settings, args.measure_overhead)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let mut trace = Trace::new(args, &settings, outlets, kernel)?;
+    let mut trace = Trace::new(args, &settings, clock, outlets, kernel)?;
     runtime.block_on(trace.follow(args.duration))?;
     trace.finish(args)
 }
@@ -92,6 +93,13 @@ fn filters(settings: &Settings) -> Filters {
     }
 }
 
+/// Connections and counters in the finished pieces of a recording.
+#[derive(Debug, Default)]
+struct Finished {
+    connections: u64,
+    trust: Option<Trust>,
+}
+
 /// A trace under way.
 struct Trace {
     kernel: Kernel,
@@ -100,6 +108,8 @@ struct Trace {
     outlets: Outlets,
     header: Header,
     connections: u64,
+    /// What was said of the pieces of the recording that are finished.
+    finished: Finished,
     /// CPU time spent before tracing began.
     start_cpu_us: u64,
 }
@@ -108,10 +118,10 @@ impl Trace {
     fn new(
         args: &TraceArgs,
         settings: &Settings,
+        clock: Clock,
         mut outlets: Outlets,
         kernel: Kernel,
     ) -> Result<Self> {
-        let clock = clock::measure()?;
         let host = file_line("/proc/sys/kernel/hostname");
         let header = Header {
             schema: SCHEMA,
@@ -128,7 +138,16 @@ impl Trace {
         let table = Table::new(Context { host, clock }, args.max_connections as usize);
         let fold = Fold::new(args.output.max_destinations);
         let start_cpu_us = own_cpu_us().unwrap_or(0);
-        Ok(Self { kernel, table, fold, outlets, header, connections: 0, start_cpu_us })
+        Ok(Self {
+            kernel,
+            table,
+            fold,
+            outlets,
+            header,
+            connections: 0,
+            finished: Finished::default(),
+            start_cpu_us,
+        })
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
@@ -151,6 +170,9 @@ impl Trace {
                 () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
             }
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
+            if self.outlets.rotation_is_due() {
+                self.rotate()?;
+            }
         }
         Ok(())
     }
@@ -167,6 +189,32 @@ impl Trace {
         taken
     }
 
+    /// Ends the piece of the recording at hand with its trailer, and begins the next.
+    fn rotate(&mut self) -> Result<()> {
+        let now = self.table.utc(clock::boot_ns()?);
+        let trust = self.trust()?;
+        self.outlets.recorded(&self.piece_trailer(now, &trust));
+        self.finished = Finished { connections: self.connections, trust: Some(trust) };
+        self.outlets.rotate(now);
+        let hooks = self.kernel.hooks().to_vec();
+        let header = Header { start: now, hooks, ..self.header.clone() };
+        self.outlets.recorded(&Line::Header(Box::new(header)));
+        self.outlets.flush();
+        Ok(())
+    }
+
+    fn trailer(&self, end: Utc, connections: u64, trust: Trust) -> Line {
+        let host = self.header.host.clone();
+        Line::Trailer(Box::new(Trailer { schema: SCHEMA, host, end, connections, trust }))
+    }
+
+    /// The trailer of the piece at hand: what came since the one before.
+    fn piece_trailer(&self, end: Utc, trust: &Trust) -> Line {
+        let since =
+            self.finished.trust.as_ref().map_or_else(|| trust.clone(), |it| trust.since(it));
+        self.trailer(end, self.connections - self.finished.connections, since)
+    }
+
     /// Detaches, takes what is left, writes trailer and report. An outlet that failed does not keep
     /// the report from being printed.
     fn finish(mut self, args: &TraceArgs) -> Result<()> {
@@ -180,13 +228,9 @@ impl Trace {
         }
         let end = self.table.utc(now_ns);
         let trust = self.trust()?;
-        self.outlets.line(&Line::Trailer(Box::new(Trailer {
-            schema: SCHEMA,
-            host: self.header.host.clone(),
-            end,
-            connections: self.connections,
-            trust: trust.clone(),
-        })));
+        self.outlets.recorded(&self.piece_trailer(end, &trust));
+        self.outlets.finish_recording();
+        self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
         self.outlets.flush();
         if let Some(output) = self.outlets.report.take() {
             let report = self.report(args, end, trust);

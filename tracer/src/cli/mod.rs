@@ -101,9 +101,12 @@ pub(crate) struct TraceArgs {
     /// Stop after this time, for example 90s, 10m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
-    /// Write the recording here, one JSON line per connection, as they end
+    /// Write the recording here, one JSON line per connection, as they end;
+    /// compressed if the name ends in .zst
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rotation: RotationArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Size of the ring buffer; rounded up to a power of two of pages
@@ -120,10 +123,27 @@ pub(crate) struct TraceArgs {
     pub(crate) measure_overhead: bool,
 }
 
+/// A recording in pieces, each with its start in its name.
+#[derive(Debug, Args)]
+pub(crate) struct RotationArgs {
+    /// Go on in a new file after this much (before compression), for example
+    /// 500M; the files get their start in their name
+    #[arg(long = "rotate-size", value_name = "SIZE", value_parser = size, requires = "record")]
+    pub(crate) size: Option<u64>,
+    /// Go on in a new file after this time, for example 1h
+    #[arg(long = "rotate-every", value_name = "TIME")]
+    #[arg(value_parser = duration, requires = "record")]
+    pub(crate) every: Option<Duration>,
+    /// Keep this many files of this run, the newest
+    #[arg(long = "rotate-keep", value_name = "N", requires = "record")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+}
+
 /// Which recordings to report on.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Recordings
+    /// Recordings, plain or .zst; - for stdin
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
@@ -205,6 +225,27 @@ fn cut(text: &str, len: usize) -> &str {
     &text[..end]
 }
 
+/// A number of bytes with an optional k, M or G (powers of 1000).
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let unit = match unit.trim_end_matches(['b', 'B']) {
+        "" => 1,
+        "k" | "K" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        _ => return Err("the unit must be k, M or G".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number like 500M")?;
+    match number.checked_mul(unit) {
+        Some(0) => Err("must be more than 0".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("too large".into()),
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be longer than 0".into()),
@@ -243,8 +284,18 @@ mod tests {
             ["--duration", "soon"],
             ["--comm", "sixteen-bytes-xx"],
             ["--group-by", "colour"],
+            ["--rotate-size", "5M"], // nothing is recorded
         ] {
             assert!(Cli::try_parse_from(["smtptrace"].iter().chain(&args)).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("500M"), Ok(500_000_000));
+        assert_eq!((size("1000"), size("2kB")), (Ok(1_000), Ok(2_000)));
+        for wrong in ["", "0", "M", "5X", "-1", "99999999999G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 

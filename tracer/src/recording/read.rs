@@ -1,0 +1,237 @@
+//! Reading recordings: plain or compressed with Zstandard, from files or from stdin.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use tracer_analysis::recording::{Line, LineError};
+
+/// Longest line that is read; a longer one is counted as unreadable.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// The name under which stdin is read.
+const STDIN: &str = "-";
+
+/// The first bytes of a Zstandard frame (RFC 8878 section 3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// What was found in a recording besides its lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Lines understood.
+    pub(crate) lines: u64,
+    /// Lines that were not.
+    pub(crate) unreadable: u64,
+}
+
+/// Reads the recording `path` (`-` for stdin), line by line. A last line without its line break was being
+/// written when the tracer was killed: it is left out and not counted.
+pub(crate) fn read(path: &Path, each: impl FnMut(Line)) -> Result<Found> {
+    let is_stdin = path.as_os_str() == STDIN;
+    let name = if is_stdin { "stdin".into() } else { path.display().to_string() };
+    let found = if is_stdin {
+        read_bytes(Progress::new(io::stdin().lock(), name.clone(), None), each)
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|it| it.len());
+        read_bytes(Progress::new(file, name.clone(), size), each)
+    }
+    .with_context(|| format!("cannot read {name}"))?;
+    if found.lines == 0 {
+        bail!(
+            "{name} is not a recording of smtptrace: none of its {} lines could be understood; \
+             recordings are made with --record",
+            found.unreadable
+        );
+    }
+    Ok(found)
+}
+
+pub(super) fn read_bytes(input: impl Read, each: impl FnMut(Line)) -> Result<Found> {
+    let mut input = BufReader::with_capacity(256 << 10, input);
+    // A pipe may give less than four bytes at first.
+    let mut first = [0; ZSTD.len()];
+    let mut len = 0;
+    while len < first.len() {
+        match input.read(&mut first[len..])? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    let whole = io::Cursor::new(first).take(len as u64).chain(input);
+    if first[..len] == ZSTD {
+        let unpacked = zstd::stream::read::Decoder::with_buffer(whole)?;
+        read_lines(BufReader::with_capacity(256 << 10, EndsWhenCut(unpacked)), each)
+    } else {
+        read_lines(whole, each)
+    }
+}
+
+/// A compressed recording that was being written when the tracer was killed ends within a frame: what
+/// is there is read, and then it ends.
+struct EndsWhenCut<R>(R);
+
+impl<R: Read> Read for EndsWhenCut<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            other => other,
+        }
+    }
+}
+
+fn read_lines(mut reader: impl BufRead, mut each: impl FnMut(Line)) -> Result<Found> {
+    let mut found = Found::default();
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let read = Read::take(&mut reader, LONGEST_LINE).read_until(b'\n', &mut bytes)?;
+        if read == 0 {
+            return Ok(found);
+        }
+        if bytes.last() != Some(&b'\n') {
+            if read as u64 == LONGEST_LINE {
+                found.unreadable += 1;
+                reader.skip_until(b'\n')?;
+                continue;
+            }
+            return Ok(found);
+        }
+        match std::str::from_utf8(&bytes).ok().map(Line::parse) {
+            Some(Ok(line)) => {
+                found.lines += 1;
+                each(line);
+            }
+            Some(Err(error @ LineError::Schema(_))) => return Err(error.into()),
+            Some(Err(_)) | None => found.unreadable += 1,
+        }
+    }
+}
+
+/// Shows on a terminal how much of a large input has been read.
+struct Progress<R> {
+    input: R,
+    name: String,
+    size: Option<u64>,
+    read: u64,
+    start: Instant,
+    shown: Option<Instant>,
+    is_terminal: bool,
+}
+
+impl<R: Read> Progress<R> {
+    /// Nothing is shown of what is read within this time.
+    const QUIET: Duration = Duration::from_secs(1);
+    const PERIOD: Duration = Duration::from_millis(200);
+
+    fn new(input: R, name: String, size: Option<u64>) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self { input, name, size, read: 0, start: Instant::now(), shown: None, is_terminal }
+    }
+
+    fn show(&mut self) {
+        let now = Instant::now();
+        let due = self.shown.map_or(self.start + Self::QUIET, |shown| shown + Self::PERIOD);
+        if now < due {
+            return;
+        }
+        self.shown = Some(now);
+        let text = progress(self.read, self.size, now - self.start);
+        // A terminal that went away takes nothing from the result.
+        let _ = write!(io::stderr(), "\r\x1b[Kreading {}: {text}", self.name.escape_debug());
+    }
+}
+
+/// How much has been read, and how long the rest will take.
+fn progress(read: u64, size: Option<u64>, spent: Duration) -> String {
+    let megabytes = read as f64 / 1e6;
+    match size.filter(|size| *size > 0) {
+        Some(size) => {
+            let share = (read as f64 / size as f64).min(1.0);
+            let left = if share > 0.0 { spent.as_secs_f64() * (1.0 / share - 1.0) } else { 0.0 };
+            format!("{:.0} % of {:.0} MB, {left:.0} s left", share * 100.0, size as f64 / 1e6)
+        }
+        None => format!("{megabytes:.0} MB"),
+    }
+}
+
+impl<R: Read> Read for Progress<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.read += read as u64;
+        if self.is_terminal {
+            self.show();
+        }
+        Ok(read)
+    }
+}
+
+impl<R> Drop for Progress<R> {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::recording::tests::trailer;
+
+    fn read_text(text: &[u8]) -> (Found, usize) {
+        let mut lines = 0;
+        let found = read_bytes(Cursor::new(text), |_| lines += 1).unwrap();
+        (found, lines)
+    }
+
+    #[test]
+    fn cut_last_line_is_left_out_and_bad_lines_are_counted() {
+        let good = trailer().to_json().unwrap();
+        let text = format!("{good}\nnot json\n\u{0}\n{good}\n{}", &good[..20]);
+        assert_eq!(read_text(text.as_bytes()), (Found { lines: 2, unreadable: 2 }, 2));
+        assert_eq!(read_text(b"\xff\xfe\n").0, Found { lines: 0, unreadable: 1 });
+        assert_eq!(read_text(b"\n").0, Found { lines: 0, unreadable: 1 });
+        assert_eq!(read_text(b"").0, Found::default());
+    }
+
+    #[test]
+    fn endless_line_takes_bounded_memory() {
+        let mut text = vec![b'x'; 3 << 20];
+        text.push(b'\n');
+        text.extend(format!("{}\n", trailer().to_json().unwrap()).bytes());
+        assert_eq!(read_text(&text), (Found { lines: 1, unreadable: 1 }, 1));
+    }
+
+    #[test]
+    fn newer_schema_is_an_error_that_says_so() {
+        let text = r#"{"kind":"header","schema":99}"#.to_owned() + "\n";
+        let error = read_bytes(Cursor::new(text), |_| ()).unwrap_err().to_string();
+        assert!(error.contains("schema 99 is newer"), "{error}");
+    }
+
+    #[test]
+    fn compressed_recordings_are_read_as_far_as_they_go() {
+        let text = format!("{}\n", trailer().to_json().unwrap()).repeat(1_000);
+        let packed = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        assert_eq!(read_text(&packed).1, 1_000);
+        // Two recordings, one after the other, and one that was cut.
+        assert_eq!(read_text(&[packed.clone(), packed.clone()].concat()).1, 2_000);
+        let (found, _) = read_text(&packed[..packed.len() - 10]);
+        assert!(found.lines < 1_000 && found.unreadable == 0, "{found:?}");
+        assert!(read_bytes(Cursor::new(&b"\x28\xb5\x2f\xfdnonsense\n"[..]), |_| ()).is_err());
+    }
+
+    #[test]
+    fn progress_is_told_in_words() {
+        let text = progress(25_000_000, Some(100_000_000), Duration::from_secs(2));
+        assert_eq!(text, "25 % of 100 MB, 6 s left");
+        assert_eq!(progress(3_000_000, None, Duration::from_secs(2)), "3 MB");
+    }
+}
