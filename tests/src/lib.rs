@@ -16,6 +16,7 @@ pub mod load;
 pub mod namespace;
 pub mod postfix;
 pub mod prerequisite;
+pub mod python;
 pub mod recording;
 pub mod report;
 pub mod server;

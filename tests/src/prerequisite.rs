@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cgroup, tracer};
+use crate::{cgroup, python, tracer};
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Prerequisite {
     Setpriv,
     /// Cgroups of version 2.
     Cgroup2,
+    /// Python with a module from `PyPI`; see `python`.
+    PythonModule(&'static str),
 }
 
 impl Prerequisite {
@@ -50,6 +52,9 @@ impl Prerequisite {
             Self::Setpriv => &["setpriv"],
             Self::Cgroup2 => {
                 return cgroup::hierarchy().is_none().then(|| "no cgroup2 is mounted".into());
+            }
+            Self::PythonModule(module) => {
+                return (!python::has(module)).then(|| format!("no Python module {module}"));
             }
         };
         let absent = programs.iter().find(|program| find_program(program).is_none())?;

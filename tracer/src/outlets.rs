@@ -37,7 +37,7 @@ impl Outlets {
             Some(path) => Some(Recording::create(path, rotation, start)?),
             None => None,
         };
-        let output = Output::open(args.output.output.as_deref())?;
+        let output = Output::open(&args.output)?;
         let (stream, report) = if args.output.format == Format::Jsonl {
             let name = output.name();
             (Some(Stream { writer: Writer::plain(output.into_inner()), name }), None)

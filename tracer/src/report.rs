@@ -22,7 +22,7 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
-    let output = Output::open(args.output.output.as_deref())?;
+    let output = Output::open(&args.output)?;
     if args.output.format == Format::Jsonl {
         return copy(args, output);
     }
@@ -155,7 +155,7 @@ impl Recordings {
             end: self.end.unwrap_or(epoch),
             filters: self.filters.pop().filter(|_| same),
             trust: self.trust,
-            hdr: format == Format::Json,
+            hdr: format.needs_histograms(),
         }
     }
 }

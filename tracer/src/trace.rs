@@ -21,7 +21,7 @@ use tracer_analysis::{
 };
 
 use crate::{
-    cli::{Format, TraceArgs},
+    cli::TraceArgs,
     clock,
     kernel::Kernel,
     outlets::Outlets,
@@ -247,7 +247,7 @@ impl Trace {
             end,
             filters: Some(self.header.filters.clone()),
             trust,
-            hdr: args.output.format == Format::Json,
+            hdr: args.output.format.needs_histograms(),
         };
         Report::new(&self.fold, args.output.group_by.into(), context)
     }

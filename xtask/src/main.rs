@@ -11,6 +11,7 @@ mod commands;
 mod invocation;
 mod machine;
 mod plan;
+mod python;
 mod toolchain;
 mod workspace;
 

@@ -35,6 +35,7 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("ps", "procps"),
     ("jq", "jq"),
     ("python3", "python3"),
+    ("pip3", "python3-pip"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
     ("bpftool", "bpftool"),

@@ -187,6 +187,25 @@ pub struct Histograms {
     pub messages_per_connection: Option<HistogramSummary>,
 }
 
+impl Histograms {
+    /// Each distribution that is known, by the name of its field.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &HistogramSummary)> {
+        [
+            ("connect_us", Some(&self.connect_us)),
+            ("banner_us", Some(&self.banner_us)),
+            ("greeting_us", Some(&self.greeting_us)),
+            ("tls_handshake_us", self.tls_handshake_us.as_ref()),
+            ("transaction_us", self.transaction_us.as_ref()),
+            ("lifetime_us", Some(&self.lifetime_us)),
+            ("idle_us", Some(&self.idle_us)),
+            ("turns", Some(&self.turns)),
+            ("messages_per_connection", self.messages_per_connection.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, summary)| Some((name, summary?)))
+    }
+}
+
 /// What is known of the idle limit of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct IdleLimit {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use crate::{
-    connection::EndCause,
+    connection::{Connection, EndCause},
     destination::{
         Fold, GroupBy, OTHER,
         sample::{any_connection, connection, failed},
@@ -85,6 +85,23 @@ fn histograms_are_exported_if_asked_for() {
     assert!(connect(&with).hdr.is_some());
     assert_eq!(connect(&without).hdr, None);
     assert_eq!(connect(&without).p50, Some(20_000));
+}
+
+#[test]
+fn every_distribution_has_its_name() {
+    let mut fold = Fold::new(1);
+    fold.add(&Connection {
+        transactions: Some(1),
+        tls_handshake_us: Some(1),
+        transaction_spans_us: Some(vec![[1, 2]]),
+        ..connection("192.0.2.1", 0, 5_000_000)
+    });
+    let report = Report::new(&fold, GroupBy::Address, context());
+    let json = serde_json::to_value(&report.totals.histograms).unwrap();
+    for (name, summary) in json.as_object().unwrap() {
+        let named = report.totals.histograms.named().find(|(known, _)| known == name);
+        assert_eq!(&serde_json::to_value(named.unwrap().1).unwrap(), summary);
+    }
 }
 
 #[test]

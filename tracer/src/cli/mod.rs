@@ -156,7 +156,7 @@ pub(crate) struct OutputArgs {
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// Write the output here instead of stdout
+    /// Write the output here instead of stdout; a directory for hgrm
     #[arg(long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
     /// What makes up a destination
@@ -178,6 +178,19 @@ pub(crate) enum Format {
     Json,
     /// The recording: one JSON object per connection, as they end
     Jsonl,
+    /// The report as a table, one row per destination
+    Csv,
+    /// The histograms as an `HdrHistogram` interval log
+    Hlog,
+    /// Histograms as percentile text, one file each below --output
+    Hgrm,
+}
+
+impl Format {
+    /// Whether the report must hold the histograms themselves.
+    pub(crate) fn needs_histograms(self) -> bool {
+        matches!(self, Self::Json | Self::Hlog | Self::Hgrm)
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,5 +1,8 @@
 //! Sinks: they put a report into a form, and compute nothing.
 
+pub(crate) mod csv;
+pub(crate) mod hgrm;
+pub(crate) mod hlog;
 pub(crate) mod json;
 mod quantity;
 mod safe_text;

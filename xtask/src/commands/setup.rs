@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::apt;
 use crate::machine::{self, Privilege};
 use crate::plan::{self, BuildFound, Step, TestFound};
+use crate::python;
 use crate::toolchain::{self, BpfCompiler, LINKER_VERSION};
 use crate::workspace;
 
@@ -52,7 +53,7 @@ pub(crate) fn for_building(root: &Path) -> Result<()> {
 
 /// Installs what testing needs beyond building. Programs that cannot be installed here are named;
 /// the tests that want them are then skipped.
-pub(crate) fn for_testing(root: &Path) -> Result<()> {
+pub(crate) fn for_testing(root: &Path, target: &Path) -> Result<()> {
     let mut failed = Vec::new();
     let mut found = look_for_testing();
     if !found.is_ready() {
@@ -62,6 +63,16 @@ pub(crate) fn for_testing(root: &Path) -> Result<()> {
         }
         for step in plan::for_testing(&found) {
             if let Err(error) = install(&step, root) {
+                eprintln!("xtask: {error:#}");
+                failed.push(step.installs);
+            }
+        }
+    }
+    if !python::is_ready(target) {
+        let step = python::install(target);
+        match install(&step, root) {
+            Ok(()) => python::remember(target),
+            Err(error) => {
                 eprintln!("xtask: {error:#}");
                 failed.push(step.installs);
             }

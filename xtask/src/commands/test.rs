@@ -11,6 +11,7 @@ use crate::checks::step::Step;
 use crate::checks::tally::Tally;
 use crate::invocation::Invocation;
 use crate::machine::Privilege;
+use crate::python;
 use crate::toolchain::{BPF_TARGET, BpfCompiler, DEBIAN_CARGO, DEBIAN_CLIPPY, DEBIAN_RUSTC};
 use crate::workspace;
 
@@ -19,7 +20,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let root = workspace::root();
     let target = workspace::target_dir(&root)?;
     let mut tally = Tally::default();
-    for outcome in [setup::for_building(&root), setup::for_testing(&root)] {
+    for outcome in [setup::for_building(&root), setup::for_testing(&root, &target)] {
         if let Err(error) = outcome {
             eprintln!("xtask: {error:#}");
             tally.fail(format!("set-up: {error:#}"));
@@ -163,7 +164,8 @@ fn test_end_to_end(root: &Path, target: &Path, tally: &mut Tally) {
 fn end_to_end(privilege: Privilege, target: &Path) -> Invocation {
     let call = Invocation::cargo()
         .args(["test", "-p", "tests", "--release", "--no-fail-fast"])
-        .env("SMTPTRACE_BIN", target.join("release/smtptrace"));
+        .env("SMTPTRACE_BIN", target.join("release/smtptrace"))
+        .env("SMTPTRACE_TEST_PYTHONPATH", python::directory(target));
     let call = match privilege {
         Privilege::Sudo => call.args(["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"]),
         Privilege::Root | Privilege::Missing => call,
@@ -180,7 +182,8 @@ mod tests {
         let target = Path::new("/t");
         let as_root = end_to_end(Privilege::Root, target).to_string();
         assert!(!as_root.contains("sudo"), "{as_root}");
-        assert!(as_root.starts_with("SMTPTRACE_BIN=/t/release/smtptrace cargo test -p tests"));
+        assert!(as_root.contains("SMTPTRACE_BIN=/t/release/smtptrace "), "{as_root}");
+        assert!(as_root.contains(" cargo test -p tests"), "{as_root}");
         let as_user = end_to_end(Privilege::Sudo, target).to_string();
         assert!(as_user.contains("cargo test") && as_user.contains("runner"), "{as_user}");
         assert!(as_user.ends_with("-- --test-threads=1 --nocapture"), "{as_user}");
