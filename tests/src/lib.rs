@@ -19,6 +19,7 @@ pub mod prerequisite;
 pub mod python;
 pub mod recording;
 pub mod report;
+pub mod served;
 pub mod server;
 pub mod session;
 pub mod sink;

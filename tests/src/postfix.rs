@@ -22,6 +22,7 @@ pub use self::{configuration::RECEIVER_NAME, log::Delivery};
 use crate::{
     lab::Lab,
     namespace::{Namespace, run},
+    served::Served,
     sink::wait_for_listener,
     wait,
 };
@@ -55,9 +56,10 @@ impl Postfix {
         Ok(instance)
     }
 
-    /// Starts an instance in the server's namespace that takes mail on `address` and discards it.
+    /// Starts an instance in the server's namespace that takes mail on `address` and discards it. A lab
+    /// may have several, on different addresses.
     pub fn receiver(lab: &Lab, address: SocketAddr, starttls: Starttls) -> Result<Self> {
-        let directory = lab.file("receiver");
+        let directory = lab.file(&format!("receiver-{}", address.ip()));
         let main = configuration::receiver(&directory);
         let services = configuration::receiver_services(address);
         let settings: &[(&str, &str)] = match starttls {
@@ -124,6 +126,16 @@ impl Postfix {
     /// Deliveries logged so far (lines with `status=`).
     pub fn deliveries(&self) -> Result<Vec<Delivery>> {
         log::deliveries(&self.log_text()?)
+    }
+
+    /// Waits until the receiving instance has logged the end of `count` connections and returns what it
+    /// counted on each.
+    pub fn wait_for_served(&self, count: usize) -> Result<Vec<Served>> {
+        wait::until(&format!("{count} disconnects"), Duration::from_secs(10), || {
+            let served = log::served(&self.log_text()?)?;
+            Ok((served.len() >= count).then_some(served))
+        })
+        .with_context(|| format!("log: {}", self.log_text().unwrap_or_default()))
     }
 
     /// Waits until `count` deliveries are logged and returns them.

@@ -1,4 +1,5 @@
-//! Postfix to Postfix with the connection cache on: many mails, one connection.
+//! Postfix to Postfix: messages per connection and owners, with the connection cache on demand and by
+//! destination, in cleartext and under TLS, against the logs of both ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -10,6 +11,8 @@ use tests::{
     lab::Lab,
     postfix::{self, Delivery, Postfix, RECEIVER_NAME, Starttls},
     prerequisite::{Prerequisite, skipped},
+    recording::Record,
+    served::{self, Method, Served},
     tracer::{Run, Tracer},
 };
 
@@ -21,18 +24,36 @@ const NEEDS: [Prerequisite; 5] = [
     Prerequisite::Postfix,
     Prerequisite::Openssl,
 ];
+
+/// A setting of the sending instance.
+type Setting = (&'static str, &'static str);
+
 /// One connection at a time, kept for the next mail.
-const CACHED: [(&str, &str); 2] = [
+const BY_DESTINATION: [Setting; 2] = [
     ("smtp_connection_cache_destinations", "static:all"),
     ("smtp_destination_concurrency_limit", "1"),
 ];
+/// As Postfix comes: the cache is used when mails follow each other closely. Two connections at a time,
+/// so that they do.
+const ON_DEMAND: [Setting; 2] =
+    [("smtp_connection_cache_on_demand", "yes"), ("smtp_destination_concurrency_limit", "2")];
+const CLEARTEXT: [Setting; 1] = [("smtp_tls_security_level", "none")];
+const TLS: [Setting; 2] = [("smtp_tls_security_level", "may"), ("smtp_tls_connection_reuse", "no")];
+const REUSED_TLS: [Setting; 2] =
+    [("smtp_tls_security_level", "may"), ("smtp_tls_connection_reuse", "yes")];
 
-/// Sends the mails and checks what does not depend on TLS.
-fn send_over_one_connection(starttls: Starttls, settings: &[(&str, &str)]) -> (Run, Vec<Delivery>) {
+/// What was recorded and what the two logs say.
+struct Outcome {
+    run: Run,
+    deliveries: Vec<Delivery>,
+    served: Vec<Served>,
+}
+
+/// Sends the mails and checks what depends on neither TLS nor the cache.
+fn send(starttls: Starttls, settings: [&[Setting]; 2]) -> Outcome {
     let lab = Lab::up().unwrap();
-    let _receiver = Postfix::receiver(&lab, lab.server_v4(), starttls).unwrap();
-    let settings = [&CACHED, settings].concat();
-    let sender = Postfix::sender(&lab, lab.server_v4(), &settings).unwrap();
+    let receiver = Postfix::receiver(&lab, lab.server_v4(), starttls).unwrap();
+    let sender = Postfix::sender(&lab, lab.server_v4(), &settings.concat()).unwrap();
     let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
 
@@ -41,20 +62,49 @@ fn send_over_one_connection(starttls: Starttls, settings: &[(&str, &str)]) -> (R
     lab.wait_for_ends(Duration::from_secs(15)).unwrap();
     let run = tracer.stop_cleanly().unwrap();
     let flows = capture.stop().unwrap();
+    let served = receiver.wait_for_served(flows.len()).unwrap();
 
     assert!(deliveries.iter().all(|delivery| delivery.status == "sent"), "{deliveries:?}");
-    assert_eq!(deliveries.last().unwrap().conn_use, u32::try_from(MAILS).ok());
-    let record = run.recording.single().unwrap();
+    served::ensure_conn_use_agrees(&deliveries, &served).unwrap();
     let pairs = comparison::pair(&run.recording.connections, &flows).unwrap();
     comparison::ensure_times_agree(&pairs).unwrap();
-    comparison::ensure_bytes_agree(pairs[0]).unwrap();
-    comparison::ensure_cause_agrees(pairs[0]).unwrap();
-    assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
-    assert_eq!(record.text("banner_host").unwrap(), Some(RECEIVER_NAME), "{}", record.json());
-    assert_eq!(record.text("comm").unwrap(), Some("smtp"), "{}", record.json());
-    // The process that connected, not one that got the connection from the cache.
-    assert_eq!(record.known("pid").unwrap(), u64::from(deliveries[0].pid), "{}", record.json());
-    (run, deliveries)
+    let senders: Vec<u64> = deliveries.iter().map(|delivery| delivery.pid.into()).collect();
+    for pair in pairs {
+        comparison::ensure_bytes_agree(pair).unwrap();
+        comparison::ensure_cause_agrees(pair).unwrap();
+        let record = pair.record;
+        assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
+        assert_eq!(record.text("banner_host").unwrap(), Some(RECEIVER_NAME), "{}", record.json());
+        assert_eq!(record.text("comm").unwrap(), Some("smtp"), "{}", record.json());
+        // The process that connected, not one that got the connection from the cache.
+        assert!(senders.contains(&record.known("pid").unwrap()), "{}", record.json());
+    }
+    Outcome { run, deliveries, served }
+}
+
+impl Outcome {
+    /// The record of the connection that carried all mails; fails if there were several.
+    fn single(&self) -> &Record {
+        let record = self.run.recording.single().unwrap();
+        assert_eq!(self.deliveries.last().unwrap().conn_use, u32::try_from(MAILS).ok());
+        let first = u64::from(self.deliveries[0].pid);
+        assert_eq!(record.known("pid").unwrap(), first, "{}", record.json());
+        record
+    }
+
+    fn ensure_counts_agree(&self, method: Method) -> served::Tally {
+        let records = &self.run.recording.connections;
+        served::ensure_counts_agree(records, &self.served, method).unwrap()
+    }
+}
+
+/// The chain of owners.
+fn owners(record: &Record) -> Vec<(u64, String)> {
+    let owners = record.field("owners").unwrap().as_array().unwrap();
+    let owner = |owner: &serde_json::Value| {
+        (owner["pid"].as_u64().unwrap(), owner["comm"].as_str().unwrap().to_owned())
+    };
+    owners.iter().map(owner).collect()
 }
 
 #[test]
@@ -62,9 +112,9 @@ fn cached_connection_in_cleartext() {
     if skipped("cached_connection_in_cleartext", &NEEDS) {
         return;
     }
-    let settings = [("smtp_tls_security_level", "none")];
-    let (run, _) = send_over_one_connection(Starttls::None, &settings);
-    let record = run.recording.single().unwrap();
+    let outcome = send(Starttls::None, [&BY_DESTINATION, &CLEARTEXT]);
+    outcome.ensure_counts_agree(Method::Replies);
+    let record = outcome.single();
     assert_eq!(record.text("tls").unwrap(), Some("none"), "{}", record.json());
     assert_eq!(record.number("tls_handshake_us").unwrap(), None, "{}", record.json());
     // The cache keeps it for two seconds after the last mail.
@@ -74,14 +124,16 @@ fn cached_connection_in_cleartext() {
     assert_eq!(record.field("replies").unwrap()["354"], MAILS, "{}", record.json());
     // EHLO, then per mail the envelope, the body, and RSET before all mails but the first.
     assert_eq!(record.known("turns").unwrap(), 3 * MAILS as u64, "{}", record.json());
-    assert_eq!(record.known("transactions").unwrap(), MAILS as u64, "{}", record.json());
-    assert_eq!(record.text("transactions_method").unwrap(), Some("replies"), "{}", record.json());
-    assert_eq!(record.field("transactions_exact").unwrap(), true, "{}", record.json());
-    let owners = record.field("owners").unwrap().as_array().unwrap();
-    let comm = |owner: &serde_json::Value| owner["comm"].as_str().unwrap().to_owned();
-    assert_eq!(comm(owners.first().unwrap()), "smtp", "{}", record.json());
-    // The cache closes what it kept too long.
-    assert_eq!(comm(owners.last().unwrap()), "scache", "{}", record.json());
+
+    // Each process that delivered in turn, and the cache, which closes what it kept too long.
+    let mut deliverers: Vec<u64> = outcome.deliveries.iter().map(|it| it.pid.into()).collect();
+    deliverers.dedup();
+    let mut owners = owners(record);
+    let (_, last) = owners.pop().unwrap();
+    assert_eq!(last, "scache", "{}", record.json());
+    let pids: Vec<u64> = owners.iter().map(|(pid, _)| *pid).collect();
+    assert_eq!(pids, deliverers, "{}", record.json());
+    assert!(owners.iter().all(|(_, comm)| comm == "smtp"), "{}", record.json());
 }
 
 #[test]
@@ -89,17 +141,56 @@ fn cached_connection_under_tls() {
     if skipped("cached_connection_under_tls", &NEEDS) {
         return;
     }
-    let settings = [("smtp_tls_security_level", "may"), ("smtp_tls_connection_reuse", "yes")];
-    let (run, _) = send_over_one_connection(Starttls::Offered, &settings);
-    let record = run.recording.single().unwrap();
+    let outcome = send(Starttls::Offered, [&BY_DESTINATION, &REUSED_TLS]);
+    assert_eq!(outcome.ensure_counts_agree(Method::Lengths).unknown, 0);
+    let record = outcome.single();
     assert_eq!(record.text("tls").unwrap(), Some("starttls"), "{}", record.json());
     let handshake = record.known("tls_handshake_us").unwrap();
     assert!((100..5_000_000).contains(&handshake), "{}", record.json());
     // Nothing that went over the encrypted session is taken for a reply in cleartext.
     assert_eq!(record.field("replies").unwrap().get("354"), None, "{}", record.json());
-    assert_eq!(record.known("transactions").unwrap(), MAILS as u64, "{}", record.json());
-    assert_eq!(record.text("transactions_method").unwrap(), Some("tls-lengths"));
-    assert_eq!(record.field("transactions_exact").unwrap(), false, "{}", record.json());
-    let spans = record.field("transaction_spans_us").unwrap().as_array().unwrap();
-    assert_eq!(spans.len(), MAILS, "{}", record.json());
+    // tlsproxy takes the connection over at the handshake and keeps it.
+    let comms: Vec<String> = owners(record).into_iter().map(|(_, comm)| comm).collect();
+    assert_eq!(comms, ["smtp", "tlsproxy"], "{}", record.json());
+}
+
+/// Without `smtp_tls_connection_reuse` the cache cannot keep a session under TLS.
+fn check_single_use(outcome: &Outcome) {
+    assert_eq!(outcome.served.len(), MAILS, "{:?}", outcome.served);
+    assert_eq!(outcome.ensure_counts_agree(Method::Lengths).unknown, 0);
+    for record in &outcome.run.recording.connections {
+        assert_eq!(record.text("tls").unwrap(), Some("starttls"), "{}", record.json());
+        let comms: Vec<String> = owners(record).into_iter().map(|(_, comm)| comm).collect();
+        assert_eq!(comms, ["smtp"], "{}", record.json());
+    }
+}
+
+#[test]
+fn by_destination_under_tls_without_reuse() {
+    if !skipped("by_destination_under_tls_without_reuse", &NEEDS) {
+        check_single_use(&send(Starttls::Offered, [&BY_DESTINATION, &TLS]));
+    }
+}
+
+#[test]
+fn on_demand_under_tls_without_reuse() {
+    if !skipped("on_demand_under_tls_without_reuse", &NEEDS) {
+        check_single_use(&send(Starttls::Offered, [&ON_DEMAND, &TLS]));
+    }
+}
+
+#[test]
+fn on_demand_in_cleartext() {
+    if skipped("on_demand_in_cleartext", &NEEDS) {
+        return;
+    }
+    send(Starttls::None, [&ON_DEMAND, &CLEARTEXT]).ensure_counts_agree(Method::Replies);
+}
+
+#[test]
+fn on_demand_under_tls() {
+    if skipped("on_demand_under_tls", &NEEDS) {
+        return;
+    }
+    send(Starttls::Offered, [&ON_DEMAND, &REUSED_TLS]).ensure_counts_agree(Method::Lengths);
 }

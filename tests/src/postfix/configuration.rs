@@ -51,6 +51,7 @@ pub(super) fn receiver(directory: &Path) -> String {
          local_recipient_maps =\n\
          local_transport = discard:\n\
          smtpd_relay_restrictions = reject_unauth_destination\n\
+         smtpd_client_port_logging = yes\n\
          smtpd_tls_cert_file = {directory}/etc/cert.pem\n\
          smtpd_tls_key_file = {directory}/etc/key.pem\n"
     )

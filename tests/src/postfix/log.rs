@@ -1,6 +1,10 @@
 //! The mail log of Postfix.
 
-use anyhow::{Context as _, Result};
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::served::Served;
 
 /// One delivery as logged by smtp(8).
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +47,33 @@ fn delivery(line: &str) -> Result<Delivery> {
     })
 }
 
+/// What smtpd(8) counted on each connection that has ended, in the order of the ends.
+pub(super) fn served(log: &str) -> Result<Vec<Served>> {
+    log.lines()
+        .filter_map(|line| line.split_once(": disconnect from "))
+        .map(|(_, rest)| disconnect(rest).with_context(|| format!("log line {rest:?}")))
+        .collect()
+}
+
+/// Reads `name[address]:port ehlo=1 mail=2/3 ... commands=9`; `2/3` are two accepted of three.
+fn disconnect(text: &str) -> Result<Served> {
+    let mut words = text.split_ascii_whitespace();
+    let client = words.next().context("no client")?;
+    let (_, client) = client.split_once('[').context("no address")?;
+    let (address, port) = client.split_once("]:").context("no port: smtpd_client_port_logging?")?;
+    let (mut mail, mut bodies) = (0, 0);
+    for word in words {
+        let (command, count) = word.split_once('=').context("no count")?;
+        if ["mail", "data", "bdat"].contains(&command) {
+            ensure!(!count.contains('/'), "some were refused");
+            let count: u32 = count.parse()?;
+            *if command == "mail" { &mut mail } else { &mut bodies } += count;
+        }
+    }
+    ensure!(bodies == mail, "{bodies} bodies for {mail} envelopes");
+    Ok(Served { client: SocketAddr::new(address.parse()?, port.parse()?), messages: mail })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +97,21 @@ mod tests {
     #[test]
     fn a_line_it_cannot_read_is_an_error() {
         assert!(deliveries("x sender/smtp[12]: 4AB: status=sent").is_err());
+    }
+
+    #[test]
+    fn reads_what_a_connection_carried() {
+        let log = "Nov 22 03:00:00 mx receiver/smtpd[11]: connect from unknown[10.71.1.2]:40002\n\
+            Nov 22 03:00:01 mx receiver/smtpd[11]: disconnect from unknown[10.71.1.2]:40002 ehlo=2 \
+            starttls=1 mail=3 rcpt=3 bdat=1 data=2 rset=2 commands=14\n\
+            Nov 22 03:00:02 mx receiver/smtpd[12]: disconnect from unknown[fd71:1::2]:9 ehlo=1 \
+            quit=1 commands=2\n";
+        let [first, second] = served(log).unwrap().try_into().unwrap();
+        assert_eq!(first, Served { client: "10.71.1.2:40002".parse().unwrap(), messages: 3 });
+        assert_eq!(second, Served { client: "[fd71:1::2]:9".parse().unwrap(), messages: 0 });
+        for odd in ["mail=2/3 data=2", "mail=2 data=1"] {
+            let line = format!("x smtpd[1]: disconnect from unknown[10.71.1.2]:40002 {odd}");
+            assert!(served(&line).is_err(), "{odd}");
+        }
     }
 }
