@@ -7,13 +7,18 @@
 //! schema fails a test instead of being hidden by shared types.
 
 pub mod capture;
+pub mod certificate;
 pub mod cgroup;
 pub mod comparison;
+pub mod dialogue;
+pub mod exim;
 pub mod flow;
 pub mod handover;
 pub mod lab;
 pub mod load;
 pub mod namespace;
+pub mod opensmtpd;
+pub mod packages;
 pub mod postfix;
 pub mod prerequisite;
 pub mod python;

@@ -7,7 +7,7 @@ use std::{
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -20,11 +20,7 @@ use nix::{
 
 pub use self::{configuration::RECEIVER_NAME, log::Delivery};
 use crate::{
-    lab::Lab,
-    namespace::{Namespace, run},
-    served::Served,
-    sink::wait_for_listener,
-    wait,
+    certificate, lab::Lab, namespace::Namespace, served::Served, sink::wait_for_listener, wait,
 };
 
 /// Where the sending instance takes mail: loopback of the client's namespace.
@@ -68,7 +64,7 @@ impl Postfix {
         };
         let instance = Self::write(directory, &main, settings, &services)?;
         if starttls == Starttls::Offered {
-            make_certificate(&instance.configuration())?;
+            certificate::make(&instance.configuration())?;
         }
         instance.start(&lab.server, address.port())?;
         Ok(instance)
@@ -164,12 +160,4 @@ pub fn submit(lab: &Lab, count: usize, size: usize) -> Result<()> {
     let target = format!("127.0.0.1:{SUBMISSION_PORT}");
     let arguments = ["-m", &count, "-l", &size, "-f", "a@mta-a.test", "-t", "b@sink.test", &target];
     lab.client.run("smtp-source", arguments).map(drop)
-}
-
-fn make_certificate(directory: &Path) -> Result<()> {
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]);
-    command.args(["-subj", "/CN=sink.test", "-keyout"]).arg(directory.join("key.pem"));
-    command.arg("-out").arg(directory.join("cert.pem"));
-    run(&mut command).map(drop)
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cgroup, python, tracer};
+use crate::{cgroup, packages::Package, python, tracer};
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub enum Prerequisite {
     Cgroup2,
     /// Python with a module from `PyPI`; see `python`.
     PythonModule(&'static str),
+    /// Exim can be unpacked for a test.
+    Exim,
+    /// OpenSMTPD can be unpacked for a test.
+    Opensmtpd,
+    /// The scripted client and server in Python, and a certificate for the latter.
+    Scripts,
 }
 
 impl Prerequisite {
@@ -56,10 +62,21 @@ impl Prerequisite {
             Self::PythonModule(module) => {
                 return (!python::has(module)).then(|| format!("no Python module {module}"));
             }
+            Self::Exim => return missing_package(Package::Exim),
+            Self::Opensmtpd => return missing_package(Package::Opensmtpd),
+            Self::Scripts => &["python3", "openssl"],
         };
-        let absent = programs.iter().find(|program| find_program(program).is_none())?;
-        Some(format!("{absent} is not installed"))
+        missing_program(programs)
     }
+}
+
+fn missing_program(programs: &[&str]) -> Option<String> {
+    let absent = programs.iter().find(|program| find_program(program).is_none())?;
+    Some(format!("{absent} is not installed"))
+}
+
+fn missing_package(package: Package) -> Option<String> {
+    missing_program(&["unshare", "dpkg"]).or_else(|| package.missing())
 }
 
 /// Finds a program on `PATH` or in the usual directories of administration tools.

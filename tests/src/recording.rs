@@ -86,6 +86,15 @@ impl Record {
         self.endpoint("dst", "dport")
     }
 
+    /// `owners`: process ids and names, in order.
+    pub fn owners(&self) -> Result<Vec<(u64, &str)>> {
+        let owners = self.field("owners")?.as_array().context("owners is no array")?;
+        let owners = owners.iter().map(|it| Some((it["pid"].as_u64()?, it["comm"].as_str()?)));
+        owners
+            .collect::<Option<_>>()
+            .with_context(|| format!("an owner without pid or comm in {}", self.json))
+    }
+
     fn endpoint(&self, address: &str, port: &str) -> Result<SocketAddr> {
         let text = self.text(address)?.with_context(|| format!("{address} is null"))?;
         let ip = text.parse().with_context(|| format!("{address} is {text:?}"))?;

@@ -47,7 +47,7 @@ pub(super) fn receiver(directory: &Path) -> String {
     let directory = directory.display();
     format!(
         "{common}inet_interfaces = all\n\
-         mydestination = sink.test\n\
+         mydestination = sink.test, tls.test\n\
          local_recipient_maps =\n\
          local_transport = discard:\n\
          smtpd_relay_restrictions = reject_unauth_destination\n\

@@ -1,0 +1,225 @@
+"""An SMTP client that talks in every way that is allowed, one connection after the other. For each it prints
+the transport, the shape of the dialogue, the local port and how many messages got a final reply.
+
+    smtp_client.py ADDRESS:PORT IMPLICIT_ADDRESS:PORT
+"""
+
+import base64
+import json
+import socket
+import ssl
+import sys
+
+# Name, how TLS begins, cipher of TLS 1.2 (else TLS 1.3).
+TRANSPORTS = [
+    ("cleartext", None, None),
+    ("starttls", "starttls", None),
+    ("implicit", "implicit", None),
+    ("starttls-aes128", "starttls", "ECDHE-RSA-AES128-GCM-SHA256"),
+    ("starttls-aes256", "starttls", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ("starttls-chacha20", "starttls", "ECDHE-RSA-CHACHA20-POLY1305"),
+    ("implicit-aes256", "implicit", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ("implicit-chacha20", "implicit", "ECDHE-RSA-CHACHA20-POLY1305"),
+]
+
+
+def message(size=1500, recipients=1, refuse=None):
+    return {"size": size, "recipients": recipients, "refuse": refuse}
+
+
+THREE = [message(900), message(2100), message(1400)]
+# Name, how a message is handed over, the messages, and what is special.
+SHAPES = [
+    ("single", "single", THREE, {}),
+    ("pipelined", "pipelined", THREE, {}),
+    ("split", "split", THREE, {}),
+    ("one-message", "pipelined", [message()], {}),
+    ("one-message-single", "single", [message()], {}),
+    ("twenty-messages", "pipelined", [message(500 + 37 * n) for n in range(20)], {}),
+    ("no-message", "single", [], {}),
+    ("big-bodies", "pipelined", [message(40_000), message(200_000)], {}),
+    ("auth-plain", "single", THREE, {"auth": "plain"}),
+    ("auth-login", "pipelined", THREE, {"auth": "login"}),
+    ("auth-refused", "pipelined", THREE, {"auth": "refused"}),
+    ("bdat", "bdat", THREE, {}),
+    ("bdat-pipelined", "bdat-pipelined", THREE, {}),
+    ("bdat-whole", "bdat-whole", THREE, {}),
+    ("bdat-chunks", "bdat-chunks", THREE, {}),
+    ("recipients", "pipelined", [message(recipients=n) for n in (5, 1, 3)], {}),
+    ("recipients-single", "single", [message(recipients=n) for n in (5, 1, 3)], {}),
+    ("rset-between", "pipelined", THREE, {"between": "RSET"}),
+    ("rset-between-single", "single", THREE, {"between": "RSET"}),
+    ("noop-between", "pipelined", THREE, {"between": "NOOP"}),
+    ("noop-between-single", "single", THREE, {"between": "NOOP"}),
+    ("refused-sender", "pipelined", [message(), message(refuse="sender"), message()], {}),
+    ("refused-sender-single", "single", [message(), message(refuse="sender"), message()], {}),
+    ("refused-recipients", "pipelined", [message(), message(refuse="all"), message()], {}),
+    ("refused-recipients-single", "single", [message(), message(refuse="all"), message()], {}),
+    ("some-refused", "pipelined", [message(recipients=3, refuse="some"), message()], {}),
+    ("refused-body", "pipelined", [message(), message(refuse="body"), message()], {}),
+    ("refused-body-single", "single", [message(refuse="body"), message()], {}),
+    ("only-refused", "pipelined", [message(refuse="all"), message(refuse="all")], {}),
+    ("no-quit", "pipelined", THREE, {"end": "close"}),
+    ("quit-with-body", "pipelined", [message()], {"end": "with-body"}),
+]
+
+
+class Session:
+    def __init__(self, stream):
+        self.stream = stream
+        self.input = b""
+        self.messages = 0
+
+    def send(self, *lines):
+        """Sends lines in one write, which is one TLS record if it fits."""
+        self.stream.sendall(b"".join(line + b"\r\n" for line in lines))
+
+    def code(self):
+        """Reads one reply."""
+        while True:
+            while b"\r\n" not in self.input:
+                received = self.stream.recv(65536)
+                if not received:
+                    raise EOFError("the server closed")
+                self.input += received
+            line, self.input = self.input.split(b"\r\n", 1)
+            if line[3:4] != b"-":
+                return int(line[:3])
+
+    def ask(self, line):
+        self.send(line)
+        return self.code()
+
+    def ehlo(self):
+        if self.ask(b"EHLO client.test") != 250:
+            raise ValueError("EHLO was refused")
+
+    def auth(self, how):
+        if how == "refused":
+            self.ask(b"AUTH PLAIN d3Jvbmc=")
+            how = "plain"
+        if how == "plain":
+            code = self.ask(b"AUTH PLAIN " + base64.b64encode(b"\0user\0password"))
+        else:
+            self.ask(b"AUTH LOGIN")
+            self.ask(base64.b64encode(b"user"))
+            code = self.ask(base64.b64encode(b"password"))
+        if code != 235:
+            raise ValueError("AUTH was refused")
+
+    def final(self, code):
+        """Counts a message whose body was sent."""
+        self.messages += 1
+        if code not in (250, 554):
+            raise ValueError(f"final reply {code}")
+
+    def hand_over(self, style, mail, quit_with_body):
+        sender, recipients = envelope(mail)
+        body = body_of(mail["size"])
+        if style == "bdat-whole":
+            self.send(sender, *recipients, b"BDAT %d LAST" % len(body) + b"\r\n" + body[:-2])
+            codes = [self.code() for _ in range(2 + len(recipients))]
+            return self.final(codes[-1])
+        if style in ("single", "bdat"):
+            codes = [self.ask(sender)]
+            if codes[0] == 250:
+                codes += [self.ask(recipient) for recipient in recipients]
+        elif style == "split":
+            codes = [self.ask(sender)]
+            self.send(*recipients, b"DATA")
+            codes += [self.code() for _ in recipients]
+        else:
+            data = [b"DATA"] if style == "pipelined" else []
+            self.send(sender, *recipients, *data)
+            codes = [self.code() for _ in range(1 + len(recipients))]
+        accepted = 250 in codes[1:]
+        if style.startswith("bdat"):
+            return self.chunks(body, 3 if style == "bdat-chunks" else 1)
+        if style == "single" and accepted:
+            self.send(b"DATA")
+        if style != "single" or accepted:
+            accepted = self.code() == 354
+        if not accepted:
+            return self.ask(b"RSET")
+        self.send(body + b"." + (b"\r\nQUIT" if quit_with_body else b""))
+        self.final(self.code())
+
+    def chunks(self, body, count):
+        size = len(body) // count
+        for number in range(count):
+            last = number == count - 1
+            chunk = body[number * size :] if last else body[number * size : (number + 1) * size]
+            self.stream.sendall(b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if last else b"") + chunk)
+            code = self.code()
+        self.final(code)
+
+    def talk(self, style, messages, auth=None, between=None, end="quit"):
+        if auth:
+            self.auth(auth)
+        for number, mail in enumerate(messages):
+            if between and number > 0:
+                self.ask(between.encode())
+            self.hand_over(style, mail, end == "with-body")
+        if end == "quit":
+            self.send(b"QUIT")
+        if end != "close":
+            self.code()
+
+
+def envelope(mail):
+    refuse = mail["refuse"]
+    local = {"sender": b"refused", "body": b"bad-body"}.get(refuse, b"user")
+    names = [b"user%d" % number for number in range(mail["recipients"])]
+    if refuse == "all":
+        names = [b"refused"] * len(names)
+    elif refuse == "some":
+        names[0] = b"refused"
+    recipients = [b"RCPT TO:<%s@server.test>" % name for name in names]
+    return b"MAIL FROM:<%s@client.test> SIZE=%d" % (local, mail["size"]), recipients
+
+
+def body_of(size):
+    line = b"X" * 70 + b"\r\n"
+    return b"Subject: test\r\n\r\n" + line * (size // len(line) + 1)
+
+
+def connect(address, tls, cipher):
+    stream = socket.create_connection(address, timeout=15)
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if cipher:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(cipher)
+    if tls == "implicit":
+        stream = context.wrap_socket(stream)
+    session = Session(stream)
+    session.code()
+    session.ehlo()
+    if tls == "starttls":
+        session.ask(b"STARTTLS")
+        session.stream = context.wrap_socket(stream)
+        session.ehlo()
+    if tls:
+        version = "TLSv1.2" if cipher else "TLSv1.3"
+        name, got, _ = session.stream.cipher()
+        if session.stream.version() != version or (cipher and name != cipher):
+            raise ValueError(f"{version} {cipher} was wanted, {got} {name} came")
+    return session
+
+
+def main():
+    addresses = [argument.rsplit(":", 1) for argument in sys.argv[1:]]
+    plain, implicit = [(host, int(port)) for host, port in addresses]
+    for transport, tls, cipher in TRANSPORTS:
+        for shape, style, messages, special in SHAPES:
+            session = connect(implicit if tls == "implicit" else plain, tls, cipher)
+            port = session.stream.getsockname()[1]
+            session.talk(style, messages, **special)
+            session.stream.close()
+            done = {"transport": transport, "shape": shape, "port": port}
+            print(json.dumps(done | {"messages": session.messages}), flush=True)
+
+
+main()

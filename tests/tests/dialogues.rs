@@ -1,0 +1,85 @@
+//! Every way to talk SMTP, over every kind of TLS: messages per connection against the count of the server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use tests::{
+    lab::{self, Lab},
+    prerequisite::{Prerequisite, skipped},
+    dialogue::{self, Server},
+    served::{self, Method},
+    tracer::Tracer,
+};
+
+const NEEDS: [Prerequisite; 3] =
+    [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Scripts];
+
+/// How the count of a dialogue must have been made.
+fn method(transport: &str, shape: &str) -> Method {
+    if transport != "cleartext" {
+        Method::Lengths
+    } else if shape.starts_with("bdat") {
+        Method::RepliesOrUnknown
+    } else {
+        Method::Replies
+    }
+}
+
+#[test]
+fn each_count_is_the_servers_or_unknown() {
+    if skipped("each_count_is_the_servers_or_unknown", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let plain = lab.server_v4();
+    let implicit = SocketAddr::from((lab::server_v4(1), lab.port()));
+    let server = Server::start(&lab, plain, implicit).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    let dialogues = dialogue::talk(&lab, plain, implicit).unwrap();
+    lab.wait_for_ends(Duration::from_secs(10)).unwrap();
+    let recording = tracer.stop_cleanly().unwrap().recording;
+    let counted = server.wait_for_served(dialogues.len()).unwrap();
+
+    let by_client: BTreeMap<_, _> = dialogues.iter().map(|it| (it.sent.client, it)).collect();
+    assert_eq!(by_client.len(), dialogues.len(), "a client port came twice");
+    let mut wrong = Vec::new();
+    let mut known = BTreeMap::new();
+    for (record, counted) in served::pair(&recording.connections, &counted).unwrap() {
+        let dialogue = by_client[&counted.client];
+        assert_eq!(dialogue.sent.messages, counted.messages, "the scripts disagree: {dialogue:?}");
+        let tls = match dialogue.transport.split('-').next().unwrap() {
+            "cleartext" => "none",
+            begun => begun,
+        };
+        assert_eq!(record.text("tls").unwrap(), Some(tls), "{dialogue:?} {}", record.json());
+        let method = method(&dialogue.transport, &dialogue.shape);
+        match served::ensure_count(record, counted.messages, method) {
+            Ok(is_known) => {
+                known.insert((dialogue.shape.as_str(), dialogue.transport.as_str()), is_known);
+            }
+            Err(error) => wrong.push(format!("{dialogue:?}: {error:#}")),
+        }
+    }
+    print_table(&known);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// One line per shape, one column per transport.
+fn print_table(known: &BTreeMap<(&str, &str), bool>) {
+    let transports: BTreeSet<&str> = known.keys().map(|(_, transport)| *transport).collect();
+    let shapes: BTreeSet<&str> = known.keys().map(|(shape, _)| *shape).collect();
+    println!("| shape | {} |", Vec::from_iter(transports.iter().copied()).join(" | "));
+    for shape in shapes {
+        let cells = transports.iter().map(|transport| match known.get(&(shape, *transport)) {
+            Some(true) => "right",
+            Some(false) => "null",
+            None => "WRONG",
+        });
+        println!("| {shape} | {} |", Vec::from_iter(cells).join(" | "));
+    }
+}

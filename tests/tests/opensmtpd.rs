@@ -1,0 +1,66 @@
+//! OpenSMTPD with several messages per connection, in cleartext and under TLS: counts against its own log
+//! and that of the receiving Postfix.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use tests::{
+    lab::{self, Lab},
+    opensmtpd::Opensmtpd,
+    postfix::{Postfix, Starttls},
+    prerequisite::{Prerequisite, skipped},
+    recording::Record,
+    served::{self, Method},
+    tracer::Tracer,
+};
+
+const MAILS: usize = 5;
+/// It keeps a connection for ten seconds.
+const PATIENCE: Duration = Duration::from_secs(40);
+const NEEDS: [Prerequisite; 5] = [
+    Prerequisite::Namespaces,
+    Prerequisite::Tracer,
+    Prerequisite::Postfix,
+    Prerequisite::Openssl,
+    Prerequisite::Opensmtpd,
+];
+
+#[test]
+fn sessions_in_cleartext_and_under_tls() {
+    if skipped("sessions_in_cleartext_and_under_tls", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let clear = lab.server_v4();
+    let encrypted = SocketAddr::from((lab::server_v4(1), lab.port()));
+    let receiver = Postfix::receiver(&lab, clear, Starttls::None).unwrap();
+    let tls_receiver = Postfix::receiver(&lab, encrypted, Starttls::Offered).unwrap();
+    let relays = [("sink.test", clear), ("tls.test", encrypted)];
+    let sender = Opensmtpd::start(&lab, &relays).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    for (domain, _) in relays {
+        sender.submit(domain, MAILS, 1_500).unwrap();
+    }
+    let sent = sender.wait_for_sessions(2, PATIENCE).unwrap();
+    lab.wait_for_ends(Duration::from_secs(10)).unwrap();
+    let recording = tracer.stop_cleanly().unwrap().recording;
+    println!("{sent:?}");
+
+    let cases = [
+        (&receiver, clear, Method::Replies, "none"),
+        (&tls_receiver, encrypted, Method::Lengths, "starttls"),
+    ];
+    for (receiver, address, method, tls) in cases {
+        let to_address = |record: &&Record| record.server().unwrap() == address;
+        let records: Vec<Record> =
+            recording.connections.iter().filter(to_address).cloned().collect();
+        let served = receiver.wait_for_served(records.len()).unwrap();
+        served::ensure_counts_agree(&records, &served, method).unwrap();
+        for record in &records {
+            println!("{}", record.json());
+            assert_eq!(record.text("tls").unwrap(), Some(tls), "{}", record.json());
+            assert_eq!(record.text("comm").unwrap(), Some("smtpd"), "{}", record.json());
+        }
+    }
+}
