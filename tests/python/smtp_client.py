@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 import sys
+import time
 
 # Name, how TLS begins, cipher of TLS 1.2 (else TLS 1.3).
 TRANSPORTS = [
@@ -23,8 +24,8 @@ TRANSPORTS = [
 ]
 
 
-def message(size=1500, recipients=1, refuse=None):
-    return {"size": size, "recipients": recipients, "refuse": refuse}
+def message(size=1500, recipients=1, refuse=None, style=None):
+    return {"size": size, "recipients": recipients, "refuse": refuse, "style": style}
 
 
 THREE = [message(900), message(2100), message(1400)]
@@ -33,6 +34,14 @@ SHAPES = [
     ("single", "single", THREE, {}),
     ("pipelined", "pipelined", THREE, {}),
     ("split", "split", THREE, {}),
+    ("command-per-write", "command-per-write", THREE, {}),
+    ("dot-apart", "dot-apart", THREE, {}),
+    ("dot-late", "dot-late", [message(), message()], {}),
+    ("chained", "chained", THREE, {}),
+    ("tiny-bodies", "pipelined", [message(0)] * 3, {}),
+    ("tiny-bodies-single", "single", [message(0)] * 3, {}),
+    ("only-noop", "single", [], {"first": [b"NOOP"] * 5}),
+    ("aborted-body", "pipelined", [message(), message(style="abort")], {"end": "close"}),
     ("one-message", "pipelined", [message()], {}),
     ("one-message-single", "single", [message()], {}),
     ("twenty-messages", "pipelined", [message(500 + 37 * n) for n in range(20)], {}),
@@ -45,10 +54,17 @@ SHAPES = [
     ("bdat-pipelined", "bdat-pipelined", THREE, {}),
     ("bdat-whole", "bdat-whole", THREE, {}),
     ("bdat-chunks", "bdat-chunks", THREE, {}),
+    ("bdat-refused-body", "bdat", [message(refuse="body")], {}),
+    ("bdat-refused-body-pipelined", "bdat-pipelined", [message(refuse="body"), message()], {}),
+    ("bdat-refused-body-whole", "bdat-whole", [message(refuse="body")], {}),
+    ("bdat-refused-recipients", "bdat", [message(), message(refuse="all"), message()], {}),
+    ("bdat-then-data", "pipelined", [message(style="bdat"), message()], {}),
+    ("data-then-bdat", "pipelined", [message(), message(style="bdat")], {}),
     ("recipients", "pipelined", [message(recipients=n) for n in (5, 1, 3)], {}),
     ("recipients-single", "single", [message(recipients=n) for n in (5, 1, 3)], {}),
     ("rset-between", "pipelined", THREE, {"between": "RSET"}),
     ("rset-between-single", "single", THREE, {"between": "RSET"}),
+    ("vrfy-between", "pipelined", THREE, {"between": "VRFY user"}),
     ("noop-between", "pipelined", THREE, {"between": "NOOP"}),
     ("noop-between-single", "single", THREE, {"between": "NOOP"}),
     ("refused-sender", "pipelined", [message(), message(refuse="sender"), message()], {}),
@@ -114,34 +130,61 @@ class Session:
             raise ValueError(f"final reply {code}")
 
     def hand_over(self, style, mail, quit_with_body):
-        sender, recipients = envelope(mail)
+        style = mail["style"] or style
         body = body_of(mail["size"])
         if style == "bdat-whole":
+            sender, recipients = envelope(mail)
             self.send(sender, *recipients, b"BDAT %d LAST" % len(body) + b"\r\n" + body[:-2])
-            codes = [self.code() for _ in range(2 + len(recipients))]
-            return self.final(codes[-1])
-        if style in ("single", "bdat"):
-            codes = [self.ask(sender)]
-            if codes[0] == 250:
-                codes += [self.ask(recipient) for recipient in recipients]
-        elif style == "split":
-            codes = [self.ask(sender)]
-            self.send(*recipients, b"DATA")
-            codes += [self.code() for _ in recipients]
-        else:
-            data = [b"DATA"] if style == "pipelined" else []
-            self.send(sender, *recipients, *data)
-            codes = [self.code() for _ in range(1 + len(recipients))]
-        accepted = 250 in codes[1:]
+            return self.final([self.code() for _ in range(2 + len(recipients))][-1])
+        if not self.envelope(style, mail):
+            return self.ask(b"RSET")
+        if style == "abort":
+            return self.stream.sendall(body)
         if style.startswith("bdat"):
             return self.chunks(body, 3 if style == "bdat-chunks" else 1)
-        if style == "single" and accepted:
-            self.send(b"DATA")
-        if style != "single" or accepted:
-            accepted = self.code() == 354
-        if not accepted:
-            return self.ask(b"RSET")
-        self.send(body + b"." + (b"\r\nQUIT" if quit_with_body else b""))
+        if style.startswith("dot-"):
+            self.stream.sendall(body)
+            time.sleep(0.2 if style == "dot-late" else 0.01)
+            self.send(b".")
+        else:
+            self.send(body + b"." + (b"\r\nQUIT" if quit_with_body else b""))
+        self.final(self.code())
+
+    def envelope(self, style, mail):
+        """Says whether the server wants the body."""
+        sender, recipients = envelope(mail)
+        bdat = style.startswith("bdat")
+        if style in ("single", "bdat"):
+            if self.ask(sender) != 250:
+                return False
+            if 250 not in [self.ask(recipient) for recipient in recipients]:
+                return False
+            return bdat or self.ask(b"DATA") == 354
+        lines = [sender, *recipients] + ([] if bdat else [b"DATA"])
+        if style == "command-per-write":
+            for line in lines:
+                self.send(line)
+        elif style == "split":
+            self.ask(sender)
+            lines = lines[1:]
+            self.send(*lines)
+        else:
+            self.send(*lines)
+        codes = [self.code() for _ in lines]
+        return codes[-1] == (250 if bdat else 354)
+
+    def chained(self, messages):
+        """The next envelope rides with the end of the body before it."""
+        body = b""
+        for mail in messages:
+            sender, recipients = envelope(mail)
+            self.send(body + sender, *recipients, b"DATA")
+            if body:
+                self.final(self.code())
+            for _ in range(2 + len(recipients)):
+                self.code()
+            body = body_of(mail["size"]) + b".\r\n"
+        self.stream.sendall(body)
         self.final(self.code())
 
     def chunks(self, body, count):
@@ -153,9 +196,14 @@ class Session:
             code = self.code()
         self.final(code)
 
-    def talk(self, style, messages, auth=None, between=None, end="quit"):
+    def talk(self, style, messages, auth=None, first=(), between=None, end="quit"):
         if auth:
             self.auth(auth)
+        for line in first:
+            self.ask(line)
+        if style == "chained":
+            self.chained(messages)
+            messages = []
         for number, mail in enumerate(messages):
             if between and number > 0:
                 self.ask(between.encode())
@@ -179,6 +227,8 @@ def envelope(mail):
 
 
 def body_of(size):
+    if size == 0:
+        return b"X\r\n"
     line = b"X" * 70 + b"\r\n"
     return b"Subject: test\r\n\r\n" + line * (size // len(line) + 1)
 

@@ -146,6 +146,9 @@ class Connection:
     def on_noop(self, _):
         self.reply("250 2.0.0 ok")
 
+    def on_vrfy(self, _):
+        self.reply("252 2.0.0 try it")
+
     def on_quit(self, _):
         self.reply("221 2.0.0 bye")
         return False

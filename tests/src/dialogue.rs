@@ -2,7 +2,7 @@
 //! what they counted on each connection.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},

@@ -16,6 +16,10 @@ pub(super) struct Transactions {
     /// Positive replies since the greeting, the answer to EHLO, or a 354 and its final reply. A client
     /// uses BDAT for all messages of a session or for none.
     positive: u32,
+    /// A 354 was seen.
+    data: bool,
+    /// A refusal came where that of a BDAT body would come.
+    refused: bool,
 }
 
 impl Transactions {
@@ -30,6 +34,7 @@ impl Transactions {
         match reply.code {
             354 => {
                 self.awaits_final = true;
+                self.data = true;
                 self.positive = 0;
             }
             250 if reply.first != reply.last => {
@@ -38,14 +43,16 @@ impl Transactions {
                 self.positive = 0;
             }
             250..=252 => self.positive += 1,
+            400.. => self.refused |= self.positive + 1 >= BDAT_REPLIES,
             _ => {}
         }
     }
 
     /// Messages that got their final reply; `None` if some may have come by BDAT.
     pub(super) fn count(&self) -> Option<u32> {
-        let may_be_bdat = self.chunking && self.positive >= BDAT_REPLIES;
-        (!may_be_bdat).then_some(self.count)
+        let refused_bdat = self.refused && !self.data;
+        let may_be_bdat = self.positive >= BDAT_REPLIES || refused_bdat;
+        (!(self.chunking && may_be_bdat)).then_some(self.count)
     }
 }
 
@@ -89,6 +96,10 @@ mod tests {
     fn bdat_is_not_guessed() {
         let bdat = "250 mail\n250 rcpt\n250 queued\n";
         assert_eq!(count(&format!("{EHLO}{bdat}{bdat}221 bye\n")), None);
+        // A body may be refused, whether all recipients are named before or not.
+        assert_eq!(count(&format!("{EHLO}250 mail\n250 rcpt\n554 spam\n221 bye\n")), None);
+        let data = "250 mail\n250 rcpt\n550 rcpt\n354 go\n250 queued\n";
+        assert_eq!(count(&format!("{EHLO}{data}250 rset\n250 mail\n550 rcpt\n")), Some(1));
         // Without the offer nobody may use it: these are other commands.
         assert_eq!(count(&format!("250 mx\n{bdat}")), Some(0));
     }
