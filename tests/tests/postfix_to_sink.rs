@@ -1,4 +1,5 @@
-//! Postfix to smtp-sink, one connection per mail: every record against the capture.
+//! Postfix to smtp-sink: every record against the capture without the connection cache, and with it the
+//! messages per connection against the log of Postfix and the counters of smtp-sink.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,13 +9,16 @@ use tests::{
     capture::Capture,
     comparison::{self, Pair},
     lab::Lab,
-    postfix::{self, Postfix},
+    postfix::{self, Delivery, Postfix},
     prerequisite::{Prerequisite, skipped},
+    served::{self, Method},
     sink::Sink,
     tracer::Tracer,
 };
 
 const MAILS: usize = 23;
+const CACHE_NEEDS: [Prerequisite; 3] =
+    [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Postfix];
 
 #[test]
 fn twenty_three_sessions_agree_with_the_capture() {
@@ -60,5 +64,61 @@ fn twenty_three_sessions_agree_with_the_capture() {
         assert_eq!(record.known("retransmits").unwrap(), 0, "{}", record.json());
         assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
         assert_eq!(record.known("transactions").unwrap(), 1, "{}", record.json());
+    }
+}
+
+/// How many mails each connection carried, in order, as Postfix logs it when it has one connection at a
+/// time.
+fn uses(deliveries: &[Delivery]) -> Vec<u32> {
+    let mut uses = Vec::new();
+    for delivery in deliveries {
+        match (delivery.conn_use, uses.last_mut()) {
+            (Some(nth), Some(last)) => *last = nth,
+            _ => uses.push(1),
+        }
+    }
+    uses
+}
+
+/// Sends mails over one connection at a time and checks the counts. Returns the mails per connection.
+fn send_with_cache(settings: &[(&str, &str)]) -> Vec<u32> {
+    let lab = Lab::up().unwrap();
+    let sink = Sink::start(&lab.server, lab.server_v4(), &["-c"]).unwrap();
+    let one_at_a_time = [("smtp_destination_concurrency_limit", "1")];
+    let settings = [&one_at_a_time, settings].concat();
+    let sender = Postfix::sender(&lab, lab.server_v4(), &settings).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    postfix::submit(&lab, MAILS, 2_000).unwrap();
+    let deliveries = sender.wait_for_deliveries(MAILS, Duration::from_secs(30)).unwrap();
+    lab.wait_for_ends(Duration::from_secs(10)).unwrap();
+    let recording = tracer.stop_cleanly().unwrap().recording;
+
+    let uses = uses(&deliveries);
+    let mails = u32::try_from(MAILS).unwrap();
+    assert_eq!(uses.iter().sum::<u32>(), mails, "{deliveries:?}");
+    assert_eq!(sink.stop().unwrap(), (u32::try_from(uses.len()).unwrap(), mails));
+    let mut records: Vec<_> = recording.connections.iter().collect();
+    records.sort_by_key(|record| record.start().unwrap());
+    assert_eq!(records.len(), uses.len(), "{records:?}");
+    for (record, messages) in records.into_iter().zip(&uses) {
+        served::ensure_count(record, *messages, Method::Replies).unwrap();
+    }
+    println!("mails per connection: {uses:?}");
+    uses
+}
+
+#[test]
+fn cache_by_destination() {
+    if skipped("cache_by_destination", &CACHE_NEEDS) {
+        return;
+    }
+    let uses = send_with_cache(&[("smtp_connection_cache_destinations", "static:all")]);
+    assert_eq!(uses, [u32::try_from(MAILS).unwrap()]);
+}
+
+#[test]
+fn cache_on_demand() {
+    if !skipped("cache_on_demand", &CACHE_NEEDS) {
+        send_with_cache(&[("smtp_connection_cache_on_demand", "yes")]);
     }
 }
