@@ -9,9 +9,9 @@ use std::{
 };
 
 use tests::{
+    dialogue::{self, Server},
     lab::{self, Lab},
     prerequisite::{Prerequisite, skipped},
-    dialogue::{self, Server},
     served::{self, Method},
     tracer::Tracer,
 };

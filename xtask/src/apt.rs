@@ -55,6 +55,15 @@ pub(crate) fn install_without_services(packages: &[&str], privilege: Privilege) 
         .with_root(privilege)
 }
 
+/// The call that puts a package, and what it needs that is not installed, as files into a directory of
+/// its name in `directory`. It installs nothing and needs no root.
+pub(crate) fn download(package: &str, directory: &Path) -> Invocation {
+    Invocation::new("sh")
+        .args(["-c", include_str!("download_package.sh"), "download"])
+        .arg(directory)
+        .arg(package)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,10 @@
 //! From what was found on a machine to the steps that bring in what is missing: pure functions.
 
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
 use crate::apt;
 use crate::invocation::Invocation;
 use crate::machine::Privilege;
@@ -38,8 +43,13 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("pip3", "python3-pip"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
     ("bpftool", "bpftool"),
 ];
+
+/// Mail servers that Debian does not install beside Postfix. They are downloaded only: each test unpacks
+/// them where nobody else sees them.
+pub(crate) const MAIL_SERVERS: &[&str] = &["exim4-daemon-light", "opensmtpd"];
 
 /// What building needs, as it was found.
 #[derive(Clone, Debug)]
@@ -77,6 +87,10 @@ pub(crate) struct TestFound {
     pub(crate) apt_offers: Vec<&'static str>,
     /// Those of [`TEST_PROGRAMS`] that are not there.
     pub(crate) missing_programs: Vec<&'static str>,
+    /// Where packages of [`MAIL_SERVERS`] are.
+    pub(crate) mail_servers: PathBuf,
+    /// Those of [`MAIL_SERVERS`] that are not there.
+    pub(crate) missing_mail_servers: Vec<&'static str>,
     /// Clippy for the BPF compiler is missing, and it is to be had from this compiler.
     pub(crate) clippy_missing_for: Option<BpfCompiler>,
     /// cargo-deny is not there.
@@ -86,7 +100,10 @@ pub(crate) struct TestFound {
 impl TestFound {
     /// Whether nothing has to be installed.
     pub(crate) fn is_ready(&self) -> bool {
-        self.missing_programs.is_empty() && self.clippy_missing_for.is_none() && !self.deny_missing
+        self.missing_programs.is_empty()
+            && self.missing_mail_servers.is_empty()
+            && self.clippy_missing_for.is_none()
+            && !self.deny_missing
     }
 }
 
@@ -138,6 +155,15 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
             remedy: apt_remedy(found.privilege),
         });
     }
+    let mail_servers = found.missing_mail_servers.iter();
+    for package in mail_servers.filter(|package| found.apt_offers.contains(package)) {
+        steps.push(Step {
+            installs: "a mail server, as files below the target directory",
+            call: apt::download(package, &found.mail_servers),
+            remedy: "see apt's message above; without it the tests with that server are skipped"
+                .into(),
+        });
+    }
     if found.clippy_missing_for == Some(BpfCompiler::Nightly) {
         steps.push(Step {
             installs: "clippy for the BPF programs",
@@ -161,6 +187,7 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
 pub(crate) fn all_test_packages() -> Vec<&'static str> {
     let mut packages: Vec<&str> = TEST_PROGRAMS.iter().map(|(_, package)| *package).collect();
     packages.dedup();
+    packages.extend(MAIL_SERVERS);
     packages.push(CLIPPY_PACKAGE);
     packages
 }
@@ -251,125 +278,5 @@ fn deny() -> Step {
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
         remedy: "see cargo's message above; any cargo-deny on PATH will do".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BARE_DEBIAN: BuildFound = BuildFound {
-        privilege: Privilege::Sudo,
-        compiler: None,
-        linker: None,
-        apt_offers_compiler: true,
-        apt_offers_llvm: true,
-    };
-    const BARE_OTHER: BuildFound =
-        BuildFound { apt_offers_compiler: false, apt_offers_llvm: false, ..BARE_DEBIAN };
-    const TESTED: TestFound = TestFound {
-        privilege: Privilege::Root,
-        apt_offers: Vec::new(),
-        missing_programs: Vec::new(),
-        clippy_missing_for: None,
-        deny_missing: false,
-    };
-
-    fn building(found: &BuildFound) -> Vec<String> {
-        for_building(found).iter().map(|step| step.call.to_string()).collect()
-    }
-
-    fn testing(found: &TestFound) -> Vec<&'static str> {
-        for_testing(found).iter().map(|step| step.installs).collect()
-    }
-
-    #[test]
-    fn a_bare_debian_gets_packages_and_the_linker() {
-        let calls = building(&BARE_DEBIAN);
-        assert_eq!(calls.len(), 2, "{calls:?}");
-        assert!(calls[0].starts_with("sudo env DEBIAN_FRONTEND=noninteractive apt-get install"));
-        assert!(calls[0].contains("libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev"));
-        assert!(calls[1].starts_with(
-            "LLVM_PREFIX=/usr/lib/llvm-22 LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker"
-        ));
-        assert!(calls[1].contains("--version 0.13.0 --no-default-features --features llvm-22"));
-    }
-
-    #[test]
-    fn elsewhere_rustup_and_cargo_do_it() {
-        let calls = building(&BARE_OTHER);
-        assert_eq!(
-            calls,
-            [
-                "rustup toolchain install nightly --profile minimal --component rust-src",
-                "cargo install bpf-linker --locked --version 0.13.0",
-            ]
-        );
-    }
-
-    #[test]
-    fn nothing_is_done_twice() {
-        let found = BuildFound {
-            compiler: Some(BpfCompiler::Distribution),
-            linker: Some(LINKER_VERSION),
-            ..BARE_DEBIAN
-        };
-        assert!(found.is_ready());
-        assert_eq!(for_building(&found), []);
-        assert!(TESTED.is_ready());
-        assert_eq!(for_testing(&TESTED), []);
-    }
-
-    #[test]
-    fn an_old_linker_is_replaced_and_a_newer_one_kept() {
-        let compiler = Some(BpfCompiler::Nightly);
-        let old = BuildFound { compiler, linker: Some(Version(0, 9, 15)), ..BARE_OTHER };
-        assert_eq!(building(&old), ["cargo install bpf-linker --locked --version 0.13.0"]);
-        let newer = BuildFound { compiler, linker: Some(Version(0, 14, 1)), ..BARE_OTHER };
-        assert!(newer.is_ready());
-    }
-
-    #[test]
-    fn an_apt_without_the_compiler_still_gives_llvm() {
-        let calls = building(&BuildFound { apt_offers_compiler: false, ..BARE_DEBIAN });
-        assert_eq!(calls.len(), 3, "{calls:?}");
-        assert!(calls[0].contains("llvm-22-dev") && !calls[0].contains("rustc-web"));
-        assert!(calls[1].starts_with("rustup toolchain install nightly"));
-        assert!(calls[2].contains("--features llvm-22"));
-    }
-
-    #[test]
-    fn only_missing_programs_are_installed() {
-        let found = TestFound {
-            apt_offers: all_test_packages(),
-            missing_programs: vec!["smtp-sink", "smtp-source", "jq"],
-            clippy_missing_for: Some(BpfCompiler::Distribution),
-            ..TESTED
-        };
-        assert_eq!(test_packages(&found), ["postfix", "jq", "rust-web-clippy"]);
-    }
-
-    #[test]
-    fn a_package_that_apt_does_not_know_is_left_out() {
-        let found =
-            TestFound { apt_offers: vec!["jq"], missing_programs: vec!["jq", "bpftool"], ..TESTED };
-        assert_eq!(test_packages(&found), ["jq"]);
-    }
-
-    #[test]
-    fn without_apt_only_cargo_and_rustup_install() {
-        let found = TestFound {
-            missing_programs: vec!["jq"],
-            clippy_missing_for: Some(BpfCompiler::Nightly),
-            deny_missing: true,
-            ..TESTED
-        };
-        assert_eq!(testing(&found), ["clippy for the BPF programs", "cargo-deny (takes minutes)"]);
-    }
-
-    #[test]
-    fn without_root_the_remedy_says_so() {
-        let steps = for_building(&BuildFound { privilege: Privilege::Missing, ..BARE_DEBIAN });
-        assert!(steps[0].remedy.contains("needs root"), "{}", steps[0].remedy);
     }
 }

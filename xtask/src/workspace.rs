@@ -29,6 +29,11 @@ pub(crate) fn target_dir(root: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(directory))
 }
 
+/// Where the packages of mail servers for the tests are kept.
+pub(crate) fn mail_servers(target: &Path) -> PathBuf {
+    target.join("mail-servers")
+}
+
 /// The target directory in the JSON of `cargo metadata`. A path with a quote or a backslash in it
 /// is not read.
 fn target_directory(metadata: &str) -> Option<&str> {

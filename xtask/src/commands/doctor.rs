@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use super::setup;
 use crate::invocation::Invocation;
 use crate::machine::{self, Privilege};
-use crate::plan::{BuildFound, TEST_PROGRAMS, TestFound};
+use crate::plan::{BuildFound, MAIL_SERVERS, TEST_PROGRAMS, TestFound};
 use crate::toolchain::{BpfCompiler, LINKER_VERSION, find_cargo_program};
+use crate::workspace;
 
 const SETUP: &str = "cargo xtask setup";
 const TEST: &str = "`cargo xtask test` installs it on Debian and Ubuntu";
@@ -45,10 +46,12 @@ impl fmt::Display for Finding {
 
 /// Runs the command: success only if nothing is missing.
 pub(crate) fn run() -> ExitCode {
+    let root = workspace::root();
+    let target = workspace::target_dir(&root).unwrap_or_else(|_| root.join("target"));
     let sections = [
         ("Building", building(&setup::look_for_building())),
         ("Running", running()),
-        ("Testing", testing(&setup::look_for_testing())),
+        ("Testing", testing(&setup::look_for_testing(&target))),
     ];
     let mut missing = 0;
     for (title, findings) in &sections {
@@ -140,6 +143,15 @@ fn testing(found: &TestFound) -> Vec<Finding> {
             ),
         })
         .collect();
+    findings.extend(MAIL_SERVERS.iter().map(|package| {
+        let place = found.mail_servers.join(package).display().to_string();
+        if found.missing_mail_servers.contains(package) {
+            let remedy = "`cargo xtask test` downloads it on Debian and Ubuntu";
+            Finding::missing(package, format!("no package in {place}"), remedy)
+        } else {
+            Finding::present(package, place)
+        }
+    }));
     findings.push(answering(
         "network namespaces",
         &Invocation::new("ip").args(["netns", "list"]),

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: installs what is missing for building, and for `test` what testing needs.
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -55,7 +56,7 @@ pub(crate) fn for_building(root: &Path) -> Result<()> {
 /// the tests that want them are then skipped.
 pub(crate) fn for_testing(root: &Path, target: &Path) -> Result<()> {
     let mut failed = Vec::new();
-    let mut found = look_for_testing();
+    let mut found = look_for_testing(target);
     if !found.is_ready() {
         if machine::has_apt() {
             apt::update(found.privilege, root);
@@ -78,7 +79,8 @@ pub(crate) fn for_testing(root: &Path, target: &Path) -> Result<()> {
             }
         }
     }
-    let missing = look_for_testing().missing_programs;
+    let found = look_for_testing(target);
+    let missing = [found.missing_programs, found.missing_mail_servers].concat();
     if missing.is_empty() {
         eprintln!("xtask: testing: all programs are there");
     } else {
@@ -104,17 +106,28 @@ pub(crate) fn look_for_building() -> BuildFound {
     }
 }
 
-/// What is there for testing.
-pub(crate) fn look_for_testing() -> TestFound {
+/// What is there for testing; `target` is cargo's target directory.
+pub(crate) fn look_for_testing(target: &Path) -> TestFound {
+    let mail_servers = workspace::mail_servers(target);
+    let not_there = |name: &&str| !has_package(&mail_servers.join(name));
+    let missing_mail_servers = plan::MAIL_SERVERS.iter().copied().filter(not_there).collect();
     let missing = |name: &str| machine::find_program(name).is_none();
     let programs = plan::TEST_PROGRAMS.iter().map(|(program, _)| *program);
     TestFound {
         privilege: Privilege::look(),
         apt_offers: Vec::new(),
         missing_programs: programs.filter(|name| missing(name)).collect(),
+        missing_mail_servers,
+        mail_servers,
         clippy_missing_for: BpfCompiler::look().filter(|compiler| !compiler.has_clippy()),
         deny_missing: toolchain::find_cargo_program("cargo-deny").is_none(),
     }
+}
+
+/// Whether there is a package in `directory`.
+fn has_package(directory: &Path) -> bool {
+    let is_package = |path: &Path| path.extension().is_some_and(|it| it == "deb");
+    fs::read_dir(directory).is_ok_and(|files| files.flatten().any(|file| is_package(&file.path())))
 }
 
 fn install(step: &Step, root: &Path) -> Result<()> {

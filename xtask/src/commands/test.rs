@@ -165,7 +165,8 @@ fn end_to_end(privilege: Privilege, target: &Path) -> Invocation {
     let call = Invocation::cargo()
         .args(["test", "-p", "tests", "--release", "--no-fail-fast"])
         .env("SMTPTRACE_BIN", target.join("release/smtptrace"))
-        .env("SMTPTRACE_TEST_PYTHONPATH", python::directory(target));
+        .env("SMTPTRACE_TEST_PYTHONPATH", python::directory(target))
+        .env("SMTPTRACE_MAIL_SERVERS", workspace::mail_servers(target));
     let call = match privilege {
         Privilege::Sudo => call.args(["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"]),
         Privilege::Root | Privilege::Missing => call,
@@ -183,6 +184,7 @@ mod tests {
         let as_root = end_to_end(Privilege::Root, target).to_string();
         assert!(!as_root.contains("sudo"), "{as_root}");
         assert!(as_root.contains("SMTPTRACE_BIN=/t/release/smtptrace "), "{as_root}");
+        assert!(as_root.contains("SMTPTRACE_MAIL_SERVERS=/t/mail-servers "), "{as_root}");
         assert!(as_root.contains(" cargo test -p tests"), "{as_root}");
         let as_user = end_to_end(Privilege::Sudo, target).to_string();
         assert!(as_user.contains("cargo test") && as_user.contains("runner"), "{as_user}");
