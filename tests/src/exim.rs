@@ -82,8 +82,10 @@ impl QueueRun {
 
 /// Nothing is looked up, and one process at a time sends.
 fn configuration(directory: &Path, server: SocketAddr, settings: &[(&str, &str)]) -> String {
-    let settings: String =
-        settings.iter().map(|(name, value)| format!("  {name} = {value}\n")).collect();
+    let mut lines = String::new();
+    for (name, value) in settings {
+        lines.extend(["  ", name, " = ", value, "\n"]);
+    }
     let (ip, port, directory) = (server.ip(), server.port(), directory.display());
     format!(
         "primary_hostname = mta-a.test\n\
@@ -104,8 +106,25 @@ fn configuration(directory: &Path, server: SocketAddr, settings: &[(&str, &str)]
          \x20 driver = smtp\n\
          \x20 tls_verify_certificates =\n\
          \x20 tls_try_verify_hosts =\n\
-         {settings}\
+         {lines}\
          begin retry\n\
          * * F,1h,10s\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_who_delivered_and_how() {
+        let log = "2026-11-22 06:15:18 [84] 1x => b@sink.test R=all H=10.71.2.2 [10.71.2.2]:25 C=\"ok\"\n\
+            2026-11-22 06:15:18 [87] 1y => b@sink.test R=all H=10.71.2.2 [10.71.2.2]:25* C=\"ok\"\n";
+        let debug = " 85   SMTP<< 220 mx\n 85   SMTP<< 250 ok\n 88 postfork: tls-proxy-interproc\n\
+            89 postfork: tls-proxy\n 90   SMTP<< 250 ok\n";
+        let run = QueueRun { log: log.into(), debug: debug.into() };
+        assert_eq!((run.deliveries().count(), run.connections()), (2, 1));
+        assert_eq!(run.deliverers().unwrap(), [85, 90]);
+        assert_eq!(run.tls_proxy().unwrap(), 89);
+    }
 }

@@ -25,17 +25,17 @@ impl<'a> Opensmtpd<'a> {
     /// Starts it in the client's namespace. Mail for each domain of `relays` goes to the server beside
     /// it.
     pub fn start(lab: &'a Lab, relays: &[(&str, SocketAddr)]) -> Result<Self> {
-        let mut configuration = format!("listen on 127.0.0.1 port {SUBMISSION_PORT}\n");
-        for (domain, server) in relays {
-            configuration.push_str(&format!(
-                "action \"{domain}\" relay host \"smtp://{}:{}\"\n\
-                 match from any for domain \"{domain}\" action \"{domain}\"\n",
-                server.ip(),
-                server.port()
-            ));
-        }
+        let listener = format!("listen on 127.0.0.1 port {SUBMISSION_PORT}\n");
+        let actions = relays.iter().map(|(domain, server)| {
+            let (ip, port) = (server.ip(), server.port());
+            format!(
+                "action \"{domain}\" relay host \"smtp://{ip}:{port}\"\n\
+                 match from any for domain \"{domain}\" action \"{domain}\"\n"
+            )
+        });
+        let configuration: Vec<String> = std::iter::once(listener).chain(actions).collect();
         let file = lab.file("smtpd.conf");
-        fs::write(&file, configuration).context("write smtpd.conf")?;
+        fs::write(&file, configuration.concat()).context("write smtpd.conf")?;
         let log = File::create(lab.file("smtpd.log")).context("create the log of OpenSMTPD")?;
         let mut command = Package::Opensmtpd.command(lab, "smtpd")?;
         command.args(["-d", "-v", "-f"]).arg(&file);
@@ -59,12 +59,13 @@ impl<'a> Opensmtpd<'a> {
         self.lab.client.run("smtp-source", arguments).map(drop)
     }
 
-    /// Waits until `count` outgoing sessions have ended and returns how many messages it says that each
-    /// carried.
-    pub fn wait_for_sessions(&self, count: usize, patience: Duration) -> Result<Vec<u32>> {
-        wait::until(&format!("the end of {count} sessions"), patience, || {
+    /// Waits until the outgoing sessions that have ended carried `messages` in all, and returns how many
+    /// each carried, in the order of their ends.
+    pub fn wait_for_messages(&self, messages: usize, patience: Duration) -> Result<Vec<u32>> {
+        wait::until(&format!("the end of sessions with {messages} messages"), patience, || {
             let sessions = sessions(&self.log()?)?;
-            Ok((sessions.len() >= count).then_some(sessions))
+            let sum = usize::try_from(sessions.iter().sum::<u32>())?;
+            Ok((sum >= messages).then_some(sessions))
         })
         .with_context(|| format!("log: {}", self.log().unwrap_or_default()))
     }
@@ -86,4 +87,18 @@ fn sessions(log: &str) -> Result<Vec<u32>> {
         Ok(count.trim().parse()?)
     });
     sessions.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_ends_of_sessions() {
+        let log = "9a18d5c1 mta connecting address=smtp://10.71.2.2:2525 host=10.71.2.2\n\
+            9a18d5c1 mta disconnected reason=quit messages=5\n\
+            9a18d5c2 smtp disconnected reason=quit\n";
+        assert_eq!(sessions(log).unwrap(), [5]);
+        assert!(sessions("1 mta disconnected reason=io-error messages=1\n").is_err());
+    }
 }

@@ -88,13 +88,14 @@ fn each_count_is_the_servers_or_unknown() {
 fn print_table(known: &BTreeMap<(&str, &str), bool>) {
     let transports: BTreeSet<&str> = known.keys().map(|(_, transport)| *transport).collect();
     let shapes: BTreeSet<&str> = known.keys().map(|(shape, _)| *shape).collect();
-    println!("| shape | {} |", Vec::from_iter(transports.iter().copied()).join(" | "));
+    let print = |cells: Vec<&str>| println!("| {} |", cells.join(" | "));
+    print(std::iter::once("shape").chain(transports.iter().copied()).collect());
     for shape in shapes {
         let cells = transports.iter().map(|transport| match known.get(&(shape, *transport)) {
             Some(true) => "right",
             Some(false) => "null",
             None => "WRONG",
         });
-        println!("| {shape} | {} |", Vec::from_iter(cells).join(" | "));
+        print(std::iter::once(shape).chain(cells).collect());
     }
 }
