@@ -118,7 +118,7 @@ mod tests {
         let bytes = bytemuck::bytes_of(&state);
         assert_eq!(event(bytes), Ok(Event::Closed(Box::new(state))));
         let short = event(&bytes[..bytes.len() - 1]);
-        assert_eq!(short, Err(DecodeError::Short { len: 543, needed: 544 }));
+        assert_eq!(short, Err(DecodeError::Short { len: 615, needed: 616 }));
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         }
 
         #[test]
-        fn any_state_is_a_record_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 544)) {
+        fn any_state_is_a_record_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 616)) {
             bytes[..4].copy_from_slice(&kind::CLOSED.to_ne_bytes());
             match event(&bytes) {
                 Ok(Event::Closed(state)) => prop_assert_eq!(bytemuck::bytes_of(&*state), &bytes[..]),

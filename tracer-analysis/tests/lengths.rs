@@ -36,7 +36,8 @@ struct Session {
 fn turn(at: usize, client_bytes: u32, server_bytes: u32) -> Turn {
     let start_ns = (at as u64 + 1) * MILLISECOND;
     let first_byte_ns = if server_bytes == 0 { 0 } else { start_ns + 1_000 };
-    Turn { start_ns, first_byte_ns, last_ns: start_ns + 1_000, client_bytes, server_bytes }
+    let (last_write_ns, last_ns) = (start_ns, start_ns + 1_000);
+    Turn { start_ns, first_byte_ns, last_write_ns, last_ns, client_bytes, server_bytes }
 }
 
 fn infer(turns: &[Turn], hello: usize) -> Inference {

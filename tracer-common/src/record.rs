@@ -54,6 +54,9 @@ pub struct Turn {
     pub start_ns: u64,
     /// First server byte after it; 0 if none came.
     pub first_byte_ns: u64,
+    /// Last client write before the server's answer: when it began, or, on a kernel without a hook for
+    /// writes, when its last segment left.
+    pub last_write_ns: u64,
     /// Last data in either direction.
     pub last_ns: u64,
     /// Bytes the client wrote.
@@ -207,9 +210,9 @@ pub struct ReplySegment {
 
 const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
-    assert!(size_of::<Turn>() == 32);
-    assert!(size_of::<TurnBatch>() == 16 + 32 * TURN_BATCH as usize);
-    assert!(size_of::<ConnectionState>() == 544);
+    assert!(size_of::<Turn>() == 40);
+    assert!(size_of::<TurnBatch>() == 16 + 40 * TURN_BATCH as usize);
+    assert!(size_of::<ConnectionState>() == 616);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
     assert!(core::mem::offset_of!(ConnectionState, src) == 136);
     assert!(core::mem::offset_of!(ConnectionState, netns) == 184);

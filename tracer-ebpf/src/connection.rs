@@ -136,6 +136,7 @@ pub(crate) fn client_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>
     if state.direction != direction::CLIENT {
         begin_turn(state, tcp.write_seq(), tcp.rcv_nxt(), now, hook::TCP_SENDMSG_LOCKED);
     }
+    state.current.last_write_ns = now;
     state.current.last_ns = now;
     state.last_data_ns = now;
 }
@@ -197,8 +198,14 @@ fn begin_turn(state: &mut ConnectionState, write_seq: u32, rcv_nxt: u32, now: u6
         state.current.server_bytes = rcv_nxt.wrapping_sub(state.turn_rcv_nxt);
         keep_turn(state, hook);
     }
-    state.current =
-        Turn { start_ns: now, first_byte_ns: 0, last_ns: now, client_bytes: 0, server_bytes: 0 };
+    state.current = Turn {
+        start_ns: now,
+        first_byte_ns: 0,
+        last_write_ns: now,
+        last_ns: now,
+        client_bytes: 0,
+        server_bytes: 0,
+    };
     state.turn_write_seq = write_seq;
     state.turn_rcv_nxt = rcv_nxt;
     state.direction = direction::CLIENT;

@@ -1,11 +1,14 @@
-//! How many messages a connection carried, and how that is known.
+//! How many messages a connection carried, how long its phases took, and how that is known.
 
-use tracer_common::record::{ConnectionState, direction};
+use tracer_common::record::{ConnectionState, Turn, direction};
 
 use super::{Tls, TransactionsMethod, table::Entry};
-use crate::dialogue::lengths::Lengths;
+use crate::dialogue::{
+    lengths::Lengths,
+    replies::{Told, Transaction},
+};
 
-/// The count of one connection.
+/// The count and the phases of one connection. Durations are in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Messages {
     /// Messages handed over.
@@ -14,51 +17,96 @@ pub(super) struct Messages {
     pub(super) method: Option<TransactionsMethod>,
     /// Whether that is a count and not an inference.
     pub(super) exact: bool,
-    /// TLS handshake, from the `ClientHello` to the client's last part, in microseconds.
+    /// EHLO in cleartext.
+    pub(super) ehlo_us: Option<u64>,
+    /// STARTTLS to the 220.
+    pub(super) starttls_us: Option<u64>,
+    /// TLS handshake, from the `ClientHello` to the client's last part.
     pub(super) tls_handshake_us: Option<u64>,
-    /// Begin and end of each transaction since the start of the connection, in microseconds.
+    /// AUTH in cleartext.
+    pub(super) auth_us: Option<u64>,
+    /// Begin and end of each transaction since the start of the connection.
     pub(super) spans_us: Option<Vec<[u64; 2]>>,
     /// Transactions beyond those in `spans_us`.
     pub(super) spans_omitted: u32,
+    /// Envelope of each transaction in `spans_us`.
+    pub(super) envelope_us: Option<Vec<Option<u64>>>,
+    /// Body of each.
+    pub(super) body_us: Option<Vec<Option<u64>>>,
+    /// Wait of each for the final reply.
+    pub(super) final_reply_us: Option<Vec<u64>>,
 }
 
 /// Counts the messages of an established connection. The turns of `state` must have been
-/// taken; what the lengths of the turns said is used up.
+/// taken; what the lengths of the turns and the replies said is used up.
 pub(super) fn messages(state: &ConnectionState, entry: &mut Entry) -> Messages {
-    if let Some(transactions) = entry.replies.transactions() {
-        return Messages {
-            transactions: Some(transactions),
-            method: Some(TransactionsMethod::Replies),
-            exact: true,
-            ..Messages::default()
-        };
+    for turn in last_turns(state) {
+        entry.replies.turn(turn);
     }
+    let turns_missing = entry.turns.seen() != state.turns;
+    let told = entry.replies.told(turns_missing);
     let encrypted = matches!(entry.replies.tls(), Some(Tls::Starttls | Tls::Implicit));
-    if !encrypted || entry.turns.seen() != state.turns {
-        return Messages::default();
+    let known = from_replies(state, &told);
+    if encrypted && !turns_missing {
+        from_lengths(state, std::mem::take(&mut entry.lengths), known)
+    } else {
+        known
     }
-    from_lengths(state, std::mem::take(&mut entry.lengths))
 }
 
-fn from_lengths(state: &ConnectionState, mut lengths: Lengths) -> Messages {
-    for turn in state.batch.in_use() {
+/// The turns that the kernel side still held.
+fn last_turns(state: &ConnectionState) -> impl Iterator<Item = &Turn> {
+    let current = (state.direction != direction::NONE).then_some(&state.current);
+    state.batch.in_use().iter().chain(current)
+}
+
+fn since(begin_ns: u64, end_ns: u64) -> u64 {
+    end_ns.saturating_sub(begin_ns) / 1_000
+}
+
+fn from_replies(state: &ConnectionState, told: &Told) -> Messages {
+    let micros = |ns: Option<u64>| ns.map(|ns| ns / 1_000);
+    let times = told.times.as_deref();
+    let kept = times.map(|times| u32::try_from(times.len()).unwrap_or(u32::MAX));
+    Messages {
+        transactions: told.transactions,
+        method: told.transactions.map(|_| TransactionsMethod::Replies),
+        exact: told.exact,
+        ehlo_us: micros(told.phases.ehlo_ns),
+        starttls_us: micros(told.phases.starttls_ns),
+        auth_us: micros(told.phases.auth_ns),
+        spans_us: each(times, |it| {
+            [since(state.start_ns, it.begin_ns), since(state.start_ns, it.end_ns)]
+        }),
+        spans_omitted: told.transactions.zip(kept).map_or(0, |(all, kept)| all - kept),
+        envelope_us: each(times, |it| it.ready_ns.map(|ready_ns| since(it.begin_ns, ready_ns))),
+        body_us: each(times, |it| it.ready_ns.map(|ready_ns| since(ready_ns, it.sent_ns))),
+        final_reply_us: each(times, |it| since(it.sent_ns, it.end_ns)),
+        ..Messages::default()
+    }
+}
+
+fn each<T>(times: Option<&[Transaction]>, of: impl Fn(&Transaction) -> T) -> Option<Vec<T>> {
+    times.map(|times| times.iter().map(of).collect())
+}
+
+/// Adds what the lengths of the turns say to what is `known` from the cleartext before TLS.
+fn from_lengths(state: &ConnectionState, mut lengths: Lengths, known: Messages) -> Messages {
+    for turn in last_turns(state) {
         lengths.turn(turn);
     }
-    if state.direction != direction::NONE {
-        lengths.turn(&state.current);
-    }
     let inference = lengths.finish();
-    let since_start = |ns: u64| ns.saturating_sub(state.start_ns) / 1_000;
-    let known = inference.transactions.is_some();
+    let counted = inference.transactions.is_some();
     Messages {
         transactions: inference.transactions,
-        method: known.then_some(TransactionsMethod::TlsLengths),
+        method: counted.then_some(TransactionsMethod::TlsLengths),
         exact: inference.exact,
-        tls_handshake_us: inference.handshake.map(|(begin, end)| end.saturating_sub(begin) / 1_000),
-        spans_us: known.then(|| {
+        tls_handshake_us: inference.handshake.map(|(begin, end)| since(begin, end)),
+        spans_us: counted.then(|| {
             let spans = inference.spans.iter();
-            spans.map(|[begin, end]| [since_start(*begin), since_start(*end)]).collect()
+            spans.map(|span| span.map(|ns| since(state.start_ns, ns))).collect()
         }),
         spans_omitted: inference.spans_omitted,
+        ..known
     }
 }

@@ -8,7 +8,6 @@ mod owners;
 mod record;
 mod replies;
 mod table;
-mod transactions;
 mod turns;
 
 pub use mta::Mta;

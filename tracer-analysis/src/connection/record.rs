@@ -93,7 +93,7 @@ pub enum EndSuspect {
 }
 
 /// How `transactions` was counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TransactionsMethod {
     /// From the server's replies in cleartext.
@@ -176,8 +176,14 @@ pub struct Connection {
     pub banner_host: Option<String>,
     /// Whether the session was encrypted; `None` if unknown.
     pub tls: Option<Tls>,
+    /// EHLO in cleartext (HELO if that was accepted instead), from its write to the end of the reply.
+    pub ehlo_us: Option<u64>,
+    /// STARTTLS, from its write to the end of the 220; `None` if TLS did not follow.
+    pub starttls_us: Option<u64>,
     /// TLS handshake.
     pub tls_handshake_us: Option<u64>,
+    /// The last AUTH in cleartext, from its command to the end of the reply that accepted or refused it.
+    pub auth_us: Option<u64>,
     /// SYN to the kernel's CLOSE; for a failed connect, until it failed; for an open one, until the
     /// end of the trace. `None` if the start was not seen.
     pub lifetime_us: Option<u64>,
@@ -199,11 +205,19 @@ pub struct Connection {
     pub transactions_exact: bool,
     /// Replies by code (cleartext only).
     pub replies: Option<BTreeMap<u16, u32>>,
-    /// Begin and end of each transaction since `start`; bounded.
+    /// Begin (first write of the turn with MAIL) and end (first byte of the final reply) of each
+    /// transaction since `start`; the first 256.
     pub transaction_spans_us: Option<Vec<[u64; 2]>>,
     /// Transactions left out of `transaction_spans_us`.
     #[serde(default)]
     pub transaction_spans_omitted: u32,
+    /// The envelope of each of these transactions: from its begin to the first byte of the 354, or to
+    /// the first write of BDAT. `None` within if the body was written with the envelope.
+    pub envelope_us: Option<Vec<Option<u64>>>,
+    /// The body of each: from the end of the envelope to the begin of the last write.
+    pub body_us: Option<Vec<Option<u64>>>,
+    /// The wait of each for the final reply: from the begin of the last write to its first byte.
+    pub final_reply_us: Option<Vec<u64>>,
     /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded.
     pub idle_gaps_us: Option<Vec<u64>>,
     /// Gaps left out of `idle_gaps_us`.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use tracer_common::record::ReplySegment;
+use tracer_common::record::{ReplySegment, Turn};
 
-use super::{Tls, transactions::Transactions};
-use crate::smtp::{Reply, ReplyParser, Step};
+use super::Tls;
+use crate::{
+    dialogue::replies::{Dialogue, Said, Told},
+    smtp::{Reply, ReplyParser, Step},
+};
 
 /// Segments kept that arrived ahead of their turn, and their bytes.
 const AHEAD: usize = 32;
@@ -33,7 +36,11 @@ pub(super) struct Replies {
     ahead: BTreeMap<u32, (u64, Vec<u8>)>,
     greeting: Option<Greeting>,
     counts: BTreeMap<u16, u32>,
-    transactions: Transactions,
+    dialogue: Dialogue,
+    /// When the first byte of the reply under way arrived.
+    begin_ns: u64,
+    /// When the last byte that was read arrived.
+    latest_ns: u64,
     tls: Option<Tls>,
     tls_ns: Option<u64>,
     /// Some replies may be missing from `counts`.
@@ -77,14 +84,20 @@ impl Replies {
         }
     }
 
-    /// Reads the part of a segment that is new.
+    /// Reads the part of a segment that is new. What came ahead of its turn counts from when the bytes
+    /// before it were there.
     fn in_order(&mut self, offset: u32, payload: &[u8], time_ns: u64) {
+        let time_ns = time_ns.max(self.latest_ns);
+        self.latest_ns = time_ns;
         let known = self.next.wrapping_sub(offset) as usize;
         let Some(new) = payload.get(known..).filter(|new| !new.is_empty()) else { return };
         #[expect(clippy::cast_possible_truncation, reason = "at most the bytes of one segment")]
         let len = new.len() as u32;
         self.next = self.next.wrapping_add(len);
         for byte in new {
+            if self.parser.is_between_replies() {
+                self.begin_ns = time_ns;
+            }
             match self.parser.feed(*byte) {
                 None | Some(Step::NotAReply) => {}
                 Some(Step::Reply(reply)) => self.reply(&reply, time_ns),
@@ -113,8 +126,16 @@ impl Replies {
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
-        } else {
-            self.transactions.reply(reply);
+            self.dialogue.greeted(time_ns);
+        } else if !self.skipped {
+            self.dialogue.reply(Said::new(reply, self.begin_ns, time_ns));
+        }
+    }
+
+    /// Takes the next turn. May come before or after the replies to it.
+    pub(super) fn turn(&mut self, turn: &Turn) {
+        if self.tls_ns.is_none_or(|tls_ns| turn.start_ns <= tls_ns) {
+            self.dialogue.turn(turn);
         }
     }
 
@@ -129,10 +150,19 @@ impl Replies {
         (complete && self.next > 0).then_some(&self.counts)
     }
 
-    /// Messages handed over; `None` if that cannot be known from the replies that were read.
-    pub(super) fn transactions(&self) -> Option<u32> {
+    /// What the replies told, at the end of the connection; messages only if all replies were read.
+    /// `turns_missing`: some turns never came. What was said is used up.
+    pub(super) fn told(&mut self, turns_missing: bool) -> Told {
         let cleartext = self.tls.is_none() && self.counts().is_some();
-        self.transactions.count().filter(|_| cleartext)
+        let told = std::mem::take(&mut self.dialogue).finish(turns_missing);
+        if cleartext {
+            return told;
+        }
+        let mut phases = told.phases;
+        if self.tls != Some(Tls::Starttls) {
+            phases.starttls_ns = None;
+        }
+        Told { phases, ..Told::default() }
     }
 
     /// When the server's first TLS record arrived, `CLOCK_BOOTTIME`.

@@ -66,6 +66,7 @@ impl Table {
                     for turn in batch.in_use() {
                         entry.turns.turn(turn);
                         entry.lengths.turn(turn);
+                        entry.replies.turn(turn);
                     }
                 }
                 None

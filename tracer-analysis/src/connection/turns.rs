@@ -120,7 +120,14 @@ mod tests {
 
     fn turn(start_ns: u64, answered: bool) -> Turn {
         let first_byte_ns = if answered { start_ns + 1_000 } else { 0 };
-        Turn { start_ns, first_byte_ns, last_ns: start_ns, client_bytes: 6, server_bytes: 8 }
+        Turn {
+            start_ns,
+            first_byte_ns,
+            last_write_ns: start_ns,
+            last_ns: start_ns,
+            client_bytes: 6,
+            server_bytes: 8,
+        }
     }
 
     #[test]

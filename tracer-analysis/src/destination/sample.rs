@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::{
-    connection::{Connection, EndCause, Family, Kind, SCHEMA, SeenFrom},
+    connection::{Connection, EndCause, Family, Kind, SCHEMA, SeenFrom, TransactionsMethod},
     utc::Utc,
 };
 
@@ -37,7 +37,10 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         banner_code: Some(220),
         banner_host: None,
         tls: None,
+        ehlo_us: None,
+        starttls_us: None,
         tls_handshake_us: None,
+        auth_us: None,
         lifetime_us: Some(lifetime_us),
         bytes_sent: Some(1_000),
         bytes_received: Some(400),
@@ -50,6 +53,9 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         replies: None,
         transaction_spans_us: None,
         transaction_spans_omitted: 0,
+        envelope_us: None,
+        body_us: None,
+        final_reply_us: None,
         idle_gaps_us: None,
         idle_gaps_omitted: 0,
         idle_max_survived_us: None,
@@ -100,7 +106,17 @@ pub(crate) fn any_connection() -> impl Strategy<Value = Connection> {
         sample.banner_host = host
             .filter(|_| end > 0)
             .map(|host| format!("mx{}.example{}.co.uk", host % 3, host % 2));
+        sample.transaction_spans_us = Some(gaps.iter().map(|gap| [1, *gap]).collect());
+        sample.final_reply_us = Some(gaps.clone());
         sample.idle_gaps_us = Some(gaps);
+        sample.ehlo_us = sample.banner_us;
+        sample.transactions = (n > 2).then_some(u32::from(end));
+        sample.transactions_method = match n {
+            0..=2 => None,
+            3..=5 => Some(TransactionsMethod::TlsLengths),
+            _ => Some(TransactionsMethod::Replies),
+        };
+        sample.transactions_exact = n > 8;
         sample.end_cause = match end {
             0 => EndCause::ConnectError,
             1 => EndCause::Open,

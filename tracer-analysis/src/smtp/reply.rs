@@ -16,6 +16,23 @@ pub struct Reply {
     pub offers_chunking: bool,
 }
 
+impl Reply {
+    /// Subject and detail of the enhanced status code (RFC 3463 section 2) that the last line begins
+    /// with, for example `(1, 5)` of `2.1.5`. Its class must be that of the reply code (RFC 2034).
+    pub fn enhanced(&self) -> Option<(u16, u16)> {
+        let word = self.last.split(|byte| matches!(byte, b' ' | b'\t')).next()?;
+        let mut parts = word.split(|byte| *byte == b'.').map(number);
+        let [class, subject, detail] = [parts.next()??, parts.next()??, parts.next()??];
+        (parts.next().is_none() && class == self.code / 100).then_some((subject, detail))
+    }
+}
+
+/// A decimal number of one to three digits.
+fn number(digits: &[u8]) -> Option<u16> {
+    let text = (digits.len() <= 3).then(|| str::from_utf8(digits).ok())??;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
 /// What a byte completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -132,6 +149,20 @@ mod tests {
         for text in ["250-mx\r\n250-CHUNKING\r\n250 SIZE\r\n", "250-mx\r\n250 chunking\r\n"] {
             let [Step::Reply(reply)] = &steps(text.as_bytes())[..] else { panic!("{text:?}") };
             assert!(reply.offers_chunking);
+        }
+    }
+
+    #[test]
+    fn enhanced_codes() {
+        let code = |code, last: &str| {
+            let last = last.as_bytes().to_vec();
+            Reply { code, first: Vec::new(), last, offers_chunking: false }.enhanced()
+        };
+        assert_eq!(code(250, "2.1.5 Ok"), Some((1, 5)));
+        assert_eq!(code(421, "4.4.2"), Some((4, 2)));
+        for none in ["OK", "", "5.1.1 no", "2.1 Ok", "2.1.5.1 Ok", "2..5 Ok", "2.1.1234", "2.+1.5"]
+        {
+            assert_eq!(code(250, none), None, "{none}");
         }
     }
 

@@ -75,6 +75,7 @@ impl Cut {
             let turn = Turn {
                 start_ns: time_ns,
                 first_byte_ns: 0,
+                last_write_ns: time_ns,
                 last_ns: time_ns,
                 client_bytes: 0,
                 server_bytes: 0,
@@ -84,6 +85,7 @@ impl Cut {
         }
         let current = self.turns.last_mut().unwrap();
         current.turn.client_bytes += new;
+        current.turn.last_write_ns = time_ns;
         current.turn.last_ns = time_ns;
         current.client_segments += 1;
     }

@@ -1,0 +1,162 @@
+//! What replies tell: how many messages were handed over, and how long each phase took.
+//!
+//! The client is never read. Replies to MAIL, RCPT and BDAT all begin with 250, so a reply is put beside
+//! the turn it answers: the bytes that the client wrote, the replies before it, and the server's own
+//! words leave few commands that it can have answered. `grammar` lists them, `readings` follows every
+//! way to read the session, once by what standards allow and once by what clients do. A count is exact
+//! if all that standards allow agree on it. `docs/replies.md` explains the method.
+
+mod grammar;
+mod join;
+mod phases;
+mod readings;
+mod said;
+#[cfg(test)]
+mod tests;
+
+use tracer_common::record::Turn;
+
+use self::{
+    grammar::{LIKELY, POSSIBLE},
+    join::{Join, Next},
+    readings::{Readings, TurnTimes},
+};
+pub(crate) use self::{phases::Phases, readings::Transaction, said::Said};
+
+/// What the replies of a connection told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    /// Messages that got a final reply; `None` if that cannot be told.
+    pub(crate) transactions: Option<u32>,
+    /// Whether no other number is possible; false without a number.
+    pub(crate) exact: bool,
+    /// Times of the transactions, in order, the first ones if there are many. `None` if they cannot be
+    /// told.
+    pub(crate) times: Option<Vec<Transaction>>,
+    /// EHLO, STARTTLS and AUTH.
+    pub(crate) phases: Phases,
+}
+
+/// Turns and replies of one connection, put together as they come.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialogue {
+    join: Join,
+    greeted_ns: Option<u64>,
+    turn: Option<TurnTimes>,
+    phases: Phases,
+    possible: Readings,
+    likely: Readings,
+    data: Data,
+    encrypted: bool,
+}
+
+impl Default for Dialogue {
+    fn default() -> Self {
+        Self {
+            join: Join::default(),
+            greeted_ns: None,
+            turn: None,
+            phases: Phases::default(),
+            possible: Readings::new(POSSIBLE),
+            likely: Readings::new(LIKELY),
+            data: Data::default(),
+            encrypted: false,
+        }
+    }
+}
+
+/// Messages that came by DATA. RFC 5321 section 4.1.1.4: 354 asks for the message, and the next reply says
+/// what became of it, whatever its code. Only a 421 that speaks of the connection (X.4) does not: the
+/// server gave up waiting for the end of the message.
+#[derive(Debug, Clone, Default)]
+struct Data {
+    used: bool,
+    awaits_final: bool,
+    count: u32,
+    /// The server offers CHUNKING: messages may come by BDAT, without a 354.
+    chunking: bool,
+}
+
+impl Data {
+    fn reply(&mut self, said: &Said) {
+        self.chunking |= said.offers_chunking;
+        if std::mem::take(&mut self.awaits_final) {
+            self.count = self.count.saturating_add(u32::from(!said.gives_up()));
+        } else if said.code == 354 {
+            (self.used, self.awaits_final) = (true, true);
+        }
+    }
+}
+
+impl Dialogue {
+    /// Of an encrypted session, whose replies were decrypted: the length of a turn is not that of the
+    /// commands in it.
+    #[expect(dead_code, reason = "for replies that a TLS library decrypted")]
+    pub(crate) fn encrypted() -> Self {
+        Self { encrypted: true, ..Self::default() }
+    }
+
+    /// Takes the next turn. Turns and replies may come in any order between each other.
+    pub(crate) fn turn(&mut self, turn: &Turn) {
+        self.join.turn(turn);
+        self.advance(false);
+    }
+
+    /// Takes the next reply after the greeting.
+    pub(crate) fn reply(&mut self, said: Said) {
+        self.data.reply(&said);
+        self.join.reply(said);
+        self.advance(false);
+    }
+
+    /// The greeting was complete.
+    pub(crate) fn greeted(&mut self, complete_ns: u64) {
+        self.greeted_ns.get_or_insert(complete_ns);
+    }
+
+    fn advance(&mut self, all: bool) {
+        while let Some(next) = self.join.next(all) {
+            match next {
+                Next::Turn(turn) => self.begin(&turn),
+                Next::Reply(said) => self.take(&said),
+            }
+        }
+    }
+
+    fn begin(&mut self, turn: &Turn) {
+        let times = TurnTimes { start_ns: turn.start_ns, sent_ns: turn.last_write_ns };
+        let bytes = (!self.encrypted).then_some(turn.client_bytes);
+        self.turn = Some(times);
+        self.possible.turn(times, bytes);
+        self.likely.turn(times, bytes);
+    }
+
+    fn take(&mut self, said: &Said) {
+        if let Some(turn) = self.turn {
+            self.phases.reply(said, turn.start_ns, self.greeted_ns.unwrap_or(u64::MAX));
+        }
+        self.possible.reply(said, self.data.used);
+        self.likely.reply(said, self.data.used);
+    }
+
+    /// What was told, at the end of the connection. `turns_missing`: some turns never came.
+    pub(crate) fn finish(mut self, turns_missing: bool) -> Told {
+        self.advance(true);
+        let data = (self.data.used || !self.data.chunking).then_some(self.data.count);
+        if turns_missing || self.join.overrun() {
+            let phases = if turns_missing { Phases::default() } else { self.phases };
+            return Told { transactions: data, exact: data.is_some(), phases, times: None };
+        }
+        let (possible, likely) = (self.possible.agreed(), self.likely.agreed());
+        let exact = data.or(possible.as_ref().map(|it| it.count));
+        let transactions = exact.or(likely.as_ref().map(|it| it.count));
+        let fits = |it: &readings::Agreed| Some(it.count) == transactions;
+        let mut times = [possible, likely].into_iter().flatten().filter(fits);
+        Told {
+            transactions,
+            exact: exact.is_some(),
+            times: times.find_map(|it| it.transactions),
+            phases: self.phases,
+        }
+    }
+}

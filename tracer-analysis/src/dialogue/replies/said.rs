@@ -1,0 +1,112 @@
+//! What is kept of a reply: its code, its times, and what its words say about the command it answers.
+
+use crate::smtp::Reply;
+
+/// What an enhanced status code speaks of (RFC 3463 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// There is no such code.
+    Unsaid,
+    /// X.1.5: a valid recipient.
+    Recipient,
+    /// Any other X.1: an address.
+    Address,
+    /// X.4: the connection or the network.
+    Network,
+    /// X.6: the content of a message.
+    Content,
+    /// Anything else.
+    Other,
+}
+
+/// A reply of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(crate) struct Said {
+    /// Its first byte arrived, `CLOCK_BOOTTIME`.
+    pub(super) begin_ns: u64,
+    /// Its last byte arrived.
+    pub(super) complete_ns: u64,
+    /// Reply code.
+    pub(super) code: u16,
+    /// What its enhanced status code speaks of.
+    pub(super) subject: Subject,
+    /// It says that a message was taken: only the reply to a body does.
+    pub(super) names_message: bool,
+    /// It says how many bytes came: the reply to a chunk does, as a rule.
+    pub(super) names_chunk: bool,
+    /// It offers CHUNKING.
+    pub(super) offers_chunking: bool,
+    /// Its first and last line differ.
+    pub(super) several_lines: bool,
+    /// A hash of its words, without those that have digits in them.
+    pub(super) words: u32,
+}
+
+impl Said {
+    /// A reply whose first and last byte arrived at these times.
+    pub(crate) fn new(reply: &Reply, begin_ns: u64, complete_ns: u64) -> Self {
+        let subject = match reply.enhanced() {
+            None => Subject::Unsaid,
+            Some((1, 5)) => Subject::Recipient,
+            Some((1, _)) => Subject::Address,
+            Some((4, _)) => Subject::Network,
+            Some((6, _)) => Subject::Content,
+            Some(_) => Subject::Other,
+        };
+        let of_address = matches!(subject, Subject::Recipient | Subject::Address);
+        let text = reply.last.to_ascii_lowercase();
+        Self {
+            begin_ns,
+            complete_ns,
+            code: reply.code,
+            subject,
+            names_message: !of_address && names_message(&text),
+            names_chunk: !of_address && !reply.offers_chunking && names_chunk(&text),
+            offers_chunking: reply.offers_chunking,
+            several_lines: reply.first != reply.last,
+            words: hash(&text),
+        }
+    }
+
+    /// Whether it speaks of an address: the answer to MAIL or RCPT, never to a body.
+    pub(super) fn is_about_address(&self) -> bool {
+        matches!(self.subject, Subject::Recipient | Subject::Address)
+    }
+
+    /// Whether it ends the session without having been asked: a 421 that speaks of the connection, not
+    /// of a message (`421 4.4.2 timeout exceeded`).
+    pub(super) fn gives_up(&self) -> bool {
+        self.code == 421 && self.subject == Subject::Network
+    }
+}
+
+/// `queued as` (Postfix), `Queued mail` (Exchange), `id=` (Exim), `Message accepted` (Sendmail).
+fn names_message(text: &[u8]) -> bool {
+    let words: Vec<&[u8]> = words(text).collect();
+    let message = |word: &[u8]| matches!(word, b"message" | b"mail");
+    words.iter().any(|word| *word == b"queued" || word.starts_with(b"id="))
+        || words.windows(2).any(|pair| message(pair[0]) && pair[1] == b"accepted")
+}
+
+/// `1234 byte chunk received` (Exim), `CHUNK received OK, 1234 octets` (Exchange), `Ok: 1234 bytes`
+/// (Postfix).
+fn names_chunk(text: &[u8]) -> bool {
+    let words: Vec<&[u8]> = words(text).collect();
+    let bytes = |word: &[u8]| matches!(word, b"byte" | b"bytes" | b"octets");
+    let number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
+    words.contains(&b"chunk".as_slice())
+        || words.windows(2).any(|pair| number(pair[0]) && bytes(pair[1]))
+}
+
+/// FNV-1a of the words without digits.
+fn hash(text: &[u8]) -> u32 {
+    let plain = words(text).filter(|word| !word.iter().any(u8::is_ascii_digit));
+    let bytes = plain.flat_map(|word| word.iter().chain(b" "));
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| matches!(byte, b' ' | b'\t' | b',' | b':' | b'.' | b'(' | b')'))
+        .filter(|word| !word.is_empty())
+}
