@@ -42,11 +42,20 @@ pub struct Aggregate {
     pub banner_us: Distribution,
     /// Established to the end of the greeting, in microseconds.
     pub greeting_us: Distribution,
+    /// EHLO in cleartext, from its write to the end of the reply, in microseconds.
+    pub ehlo_us: Distribution,
+    /// STARTTLS, from its write to the end of the 220, in microseconds.
+    pub starttls_us: Distribution,
     /// TLS handshake, from the `ClientHello` to the client's last part, in microseconds.
     pub tls_handshake_us: Distribution,
+    /// AUTH in cleartext, from its command to the end of the reply that decided it, in microseconds.
+    pub auth_us: Distribution,
     /// Transactions whose begin and end are known, from the first write of the envelope to the final
     /// reply, in microseconds.
     pub transaction_us: Distribution,
+    /// Of these in cleartext, from the begin of the last write of the body to the final reply, in
+    /// microseconds.
+    pub final_reply_us: Distribution,
     /// SYN to CLOSE of established and finished connections, in microseconds.
     pub lifetime_us: Distribution,
     /// Idle gaps that ended in another turn, in microseconds.
@@ -116,13 +125,17 @@ impl Aggregate {
             (&mut self.connect_us, connection.connect_us),
             (&mut self.banner_us, connection.banner_us),
             (&mut self.greeting_us, connection.greeting_us),
+            (&mut self.ehlo_us, connection.ehlo_us),
+            (&mut self.starttls_us, connection.starttls_us),
             (&mut self.tls_handshake_us, connection.tls_handshake_us),
+            (&mut self.auth_us, connection.auth_us),
         ];
         for (distribution, value) in measured {
             distribution.extend(value);
         }
         let spans = connection.transaction_spans_us.iter().flatten();
         self.transaction_us.extend(spans.map(|[begin, end]| end.saturating_sub(*begin)));
+        self.final_reply_us.extend(connection.final_reply_us.iter().flatten().copied());
         if connection.end_cause == EndCause::Open || failed(connection) {
             return;
         }
@@ -161,8 +174,12 @@ impl Aggregate {
         self.connect_us.merge(&other.connect_us);
         self.banner_us.merge(&other.banner_us);
         self.greeting_us.merge(&other.greeting_us);
+        self.ehlo_us.merge(&other.ehlo_us);
+        self.starttls_us.merge(&other.starttls_us);
         self.tls_handshake_us.merge(&other.tls_handshake_us);
+        self.auth_us.merge(&other.auth_us);
         self.transaction_us.merge(&other.transaction_us);
+        self.final_reply_us.merge(&other.final_reply_us);
         self.lifetime_us.merge(&other.lifetime_us);
         self.idle_us.merge(&other.idle_us);
         self.turns.merge(&other.turns);

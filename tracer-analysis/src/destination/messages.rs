@@ -1,9 +1,24 @@
 //! Messages and the connections that carried them.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    connection::{Connection, EndCause},
+    connection::{Connection, EndCause, TransactionsMethod},
     destination::Distribution,
 };
+
+/// What was counted in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counted {
+    /// Connections.
+    pub connections: u64,
+    /// Those of them whose count is exact.
+    pub exact_connections: u64,
+    /// Their messages.
+    pub transactions: u64,
+}
 
 /// How many messages the connections of one set carried. Only connections whose count is known are in
 /// it.
@@ -19,8 +34,18 @@ pub struct Messages {
     pub unused: u64,
     /// Messages handed over.
     pub transactions: u64,
+    /// The same by how it was counted.
+    pub by_method: BTreeMap<TransactionsMethod, Counted>,
     /// Messages of each connection that ended.
     pub per_connection: Distribution,
+}
+
+impl Counted {
+    fn add(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.exact_connections += other.exact_connections;
+        self.transactions += other.transactions;
+    }
 }
 
 impl Messages {
@@ -34,6 +59,14 @@ impl Messages {
         self.exact += u64::from(connection.transactions_exact);
         self.carrying += u64::from(transactions > 0);
         self.transactions += u64::from(transactions);
+        if let Some(method) = connection.transactions_method {
+            let one = Counted {
+                connections: 1,
+                exact_connections: u64::from(connection.transactions_exact),
+                transactions: u64::from(transactions),
+            };
+            self.by_method.entry(method).or_default().add(one);
+        }
         if connection.end_cause != EndCause::Open {
             self.unused += u64::from(transactions == 0);
             self.per_connection.record(u64::from(transactions));
@@ -47,6 +80,9 @@ impl Messages {
         self.carrying += other.carrying;
         self.unused += other.unused;
         self.transactions += other.transactions;
+        for (method, counted) in &other.by_method {
+            self.by_method.entry(*method).or_default().add(*counted);
+        }
         self.per_connection.merge(&other.per_connection);
     }
 

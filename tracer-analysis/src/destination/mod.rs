@@ -19,7 +19,7 @@ pub use fold::{Fold, HOSTS_PER_ADDRESS};
 pub use group::{Group, Groups, OTHER};
 pub use histogram::{Distribution, HistogramSummary};
 pub use key::{GroupBy, UnknownGroupBy};
-pub use messages::Messages;
+pub use messages::{Counted, Messages};
 pub use timeline::{Peak, Timeline};
 
 #[cfg(test)]

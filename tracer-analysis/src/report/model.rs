@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    connection::EndCause,
-    destination::{GroupBy, HistogramSummary},
+    connection::{EndCause, TransactionsMethod},
+    destination::{Counted, GroupBy, HistogramSummary},
     recording::{Filters, Trust},
     utc::Utc,
     verdict::Verdict,
@@ -116,6 +116,9 @@ pub struct Destination {
     /// Those of them whose count is exact, not inferred.
     #[serde(default)]
     pub exact_connections: u64,
+    /// How they were counted: by the server's replies, or inferred from lengths under TLS.
+    #[serde(default)]
+    pub counted_by: BTreeMap<TransactionsMethod, Counted>,
     /// Share of messages that needed no new connection, 0 to 1: 1 - connections that carried a message
     /// / messages.
     pub reuse_ratio: Option<f64>,
@@ -172,11 +175,21 @@ pub struct Histograms {
     pub banner_us: HistogramSummary,
     /// Established to the end of the greeting.
     pub greeting_us: HistogramSummary,
+    /// EHLO in cleartext, from its write to the end of the reply; `null` if none was seen.
+    pub ehlo_us: Option<HistogramSummary>,
+    /// STARTTLS, from its write to the end of the 220; `null` if none was seen.
+    pub starttls_us: Option<HistogramSummary>,
     /// TLS handshake, from the `ClientHello` to the client's last part; `null` if none was understood.
     pub tls_handshake_us: Option<HistogramSummary>,
+    /// AUTH in cleartext, from its command to the end of the reply that decided it; `null` if none was
+    /// seen.
+    pub auth_us: Option<HistogramSummary>,
     /// Transactions, from the first write of the envelope to the final reply; `null` if the times of
     /// none are known.
     pub transaction_us: Option<HistogramSummary>,
+    /// Body to final reply: from the begin of the last write of the body to the first byte of the final
+    /// reply, in cleartext; `null` if none is known.
+    pub final_reply_us: Option<HistogramSummary>,
     /// SYN to CLOSE of established and finished connections.
     pub lifetime_us: HistogramSummary,
     /// Idle gaps of 0.1 s or more that ended in another turn.

@@ -4,6 +4,7 @@ pub(crate) mod csv;
 pub(crate) mod hgrm;
 pub(crate) mod hlog;
 pub(crate) mod json;
+mod phase_text;
 mod quantity;
 mod safe_text;
 mod table;

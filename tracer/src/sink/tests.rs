@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use tracer_analysis::{
-    connection::{Connection, EndCause},
+    connection::{Connection, EndCause, TransactionsMethod},
     destination::{Fold, GroupBy},
     recording::{Filters, HookState, HookStatus, Overhead, Trust},
     report::{Context, Report},
@@ -154,6 +154,7 @@ fn only_the_worst_destinations_are_listed() {
 fn messages_are_told_where_they_are_known() {
     let carried = |transactions, exact| Connection {
         transactions: Some(transactions),
+        transactions_method: Some(TransactionsMethod::Replies),
         transactions_exact: exact,
         ..connection("192.0.2.1", None, 0, 5_000)
     };
@@ -165,8 +166,24 @@ fn messages_are_told_where_they_are_known() {
     let has = |cells: &[&str]| some.lines().any(|line| line.split_whitespace().eq(cells.to_vec()));
     assert!(has(&cells), "{some}");
     assert!(has(&["192.0.2.2", "-", "-", "-", "-", "-", "0", "0"]), "{some}");
+    assert!(some.contains("\nCounted by replies: 3 connections, 2 exact\n"), "{some}");
     let none = text(&report(&[unknown], GroupBy::Address, context()), 20);
     assert!(!none.contains("messages"), "{none}");
+}
+
+#[test]
+fn phases_are_told_where_they_are_known() {
+    let measured = Connection {
+        ehlo_us: Some(12_000),
+        transaction_spans_us: Some(vec![[100, 900_100], [1_000_000, 1_300_000]]),
+        final_reply_us: Some(vec![700_000, 100_000]),
+        ..connection("192.0.2.1", None, 0, 5_000)
+    };
+    let text = text(&report(&[measured], GroupBy::Address, context()), 20);
+    assert_printable(&text);
+    let cells = ["192.0.2.1", "12", "12", "-", "-", "300", "900", "100", "700"];
+    let mut lines = text.lines();
+    assert!(lines.any(|line| line.split_whitespace().eq(cells)), "{text}");
 }
 
 #[test]
@@ -273,6 +290,15 @@ fn lines_have_at_most_80_columns() {
             one.turns = u32::try_from(numbers.next()).ok();
             one.retransmits = u32::try_from(numbers.next()).ok();
             one.transactions = u32::try_from(numbers.next()).ok();
+            one.ehlo_us = Some(numbers.next());
+            one.tls_handshake_us = Some(numbers.next());
+            one.transaction_spans_us = Some(vec![[0, numbers.next()]]);
+            one.final_reply_us = Some(vec![numbers.next()]);
+            one.transactions_method = Some(numbers.pick(&[
+                TransactionsMethod::Replies,
+                TransactionsMethod::TlsProbes,
+                TransactionsMethod::TlsLengths,
+            ]));
             one.banner_code = u16::try_from(numbers.next() % 700).ok();
             one.end_cause = numbers.pick(&CAUSES);
             all.push(one);

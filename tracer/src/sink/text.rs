@@ -3,13 +3,14 @@
 use std::{fmt::Display, io};
 
 use tracer_analysis::{
-    connection::EndCause,
+    connection::{EndCause, TransactionsMethod},
     destination::{GAVE_UP, OTHER},
     recording::Filters,
     report::{Destination, FamilySummary, Report, Window},
 };
 
 use super::{
+    phase_text::{PHASE_COLUMNS, PHASE_LEGEND, has_phases, phase_cells},
     quantity::{bytes, cell, duration, grouped, milliseconds, plural, seconds},
     safe_text::{safe, wrap, wrap_list},
     table::{Column, Row, table},
@@ -163,6 +164,12 @@ fn both_tables(report: &Report, shown: &[Destination]) -> String {
         text.push('\n');
         text.push_str(&table(key, &MESSAGE_COLUMNS, &rows(message_cells)));
         text.push_str(MESSAGE_LEGEND);
+        text.push_str(&wrap("Counted by ", 2, &methods(&report.totals)));
+    }
+    if has_phases(&report.totals) {
+        text.push('\n');
+        text.push_str(&table(key, &PHASE_COLUMNS, &rows(phase_cells)));
+        text.push_str(PHASE_LEGEND);
     }
     text
 }
@@ -233,9 +240,23 @@ const MESSAGE_COLUMNS: [Column; 7] = [
 
 const MESSAGE_LEGEND: &str = "\
 reused: messages that needed no new connection; counted: connections whose
-messages are known; exact: by the server's replies, the others are inferred
-from the lengths of TLS records
+messages are known; exact: those of them where no other number is possible
 ";
+
+/// How messages were counted.
+fn methods(of: &Destination) -> String {
+    let methods = of.counted_by.iter().map(|(method, counted)| {
+        let method = match method {
+            TransactionsMethod::Replies => "replies",
+            TransactionsMethod::TlsProbes => "decrypted replies",
+            TransactionsMethod::TlsLengths => "lengths under TLS",
+        };
+        let connections = plural(counted.connections, "connection", "connections");
+        format!("{method}: {connections}, {} exact", grouped(counted.exact_connections))
+    });
+    let text = methods.collect::<Vec<_>>().join("; ");
+    if text.is_empty() { "a method not known".to_owned() } else { text }
+}
 
 fn message_cells(of: &Destination) -> Vec<String> {
     let unknown = || "-".to_owned();

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use crate::{
-    connection::{Connection, EndCause, SeenFrom},
+    connection::{Connection, EndCause, SeenFrom, TransactionsMethod},
     destination::{
-        Aggregate, Fold, GAVE_UP, Group, GroupBy, HOSTS_PER_ADDRESS, OTHER,
+        Aggregate, Counted, Fold, GAVE_UP, Group, GroupBy, HOSTS_PER_ADDRESS, OTHER,
         sample::{any_connection, connection, failed},
     },
 };
@@ -163,6 +163,41 @@ fn a_server_that_keeps_changing_its_name_takes_no_more_memory() {
     let groups: Vec<_> = fold.groups(GroupBy::Host).collect();
     assert_eq!(groups.len(), HOSTS_PER_ADDRESS);
     assert_eq!(groups.iter().map(|group| group.all.connections).sum::<u64>(), 100);
+}
+
+/// A count from replies may be inexact, as one from lengths always is.
+#[test]
+fn messages_by_how_they_were_counted() {
+    let carried = |transactions, method, exact| Connection {
+        transactions,
+        transactions_method: method,
+        transactions_exact: exact,
+        ..connection("192.0.2.1", 0, 1)
+    };
+    let replies = Some(TransactionsMethod::Replies);
+    let lengths = Some(TransactionsMethod::TlsLengths);
+    let all = [
+        carried(Some(5), replies, true),
+        carried(Some(2), replies, false),
+        carried(Some(0), replies, false),
+        carried(Some(3), lengths, false),
+        carried(None, None, false),
+    ];
+    let messages = fold(9, &all).total("total").all.messages;
+    assert_eq!((messages.counted, messages.exact, messages.unused), (4, 1, 1));
+    assert_eq!((messages.transactions, messages.carrying), (10, 3));
+    assert_eq!(messages.reuse_ratio(), Some(0.7));
+    assert_eq!(messages.per_connection.max(), Some(5));
+    let counted = |connections, exact_connections, transactions| Counted {
+        connections,
+        exact_connections,
+        transactions,
+    };
+    let by_method = [
+        (TransactionsMethod::Replies, counted(3, 1, 7)),
+        (TransactionsMethod::TlsLengths, counted(1, 0, 3)),
+    ];
+    assert_eq!(messages.by_method, by_method.into());
 }
 
 proptest! {
