@@ -216,11 +216,10 @@ fn accepted(
     }
 }
 
-/// RSET and NOOP. Nobody writes them behind a command of an envelope, nor gives up after a chunk that was
-/// accepted.
+/// RSET and NOOP. Nobody writes them behind other commands, nor gives up after a chunk that was accepted.
 fn short(rules: Rules, place: Place, step: &mut impl FnMut(Phase, u64, u64, Event)) {
     let idle = place.phase == Phase::Idle;
-    if !rules.likely || idle || place.first {
+    if !rules.likely || place.first {
         if !rules.likely || place.phase != Phase::Chunk {
             step(Phase::Idle, SHORT, SHORT, Event::Nothing);
         }

@@ -227,9 +227,10 @@ fn bdat_is_counted_exactly_where_the_server_names_the_message() {
 #[test]
 fn bdat_is_likely_where_the_last_message_may_have_been_a_chunk() {
     let by = server("Google");
-    for way in [Way::Apart, Way::Single, Way::Chunks, Way::WholeChunks] {
-        let one = Session::begin().message(by, way, 3_000);
-        assert_eq!(count(&one.message(by, way, 3_000).quit()), (Some(2), false), "{way:?}");
+    for (way, body) in WAYS.into_iter().flat_map(|way| [(way, 500), (way, 3_000)]) {
+        let two = Session::begin().message(by, way, body).message(by, way, body);
+        let three = two.message(by, way, body).quit();
+        assert_eq!(count(&three), (Some(3), false), "{way:?} {body}");
     }
     // A MAIL that is accepted proves that the message before it was complete.
     let session = Session::begin().message(by, Way::Single, 3_000).says(30, by.mail).quit();
