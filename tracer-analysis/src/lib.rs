@@ -15,3 +15,4 @@ pub mod report;
 pub mod smtp;
 pub mod utc;
 pub mod verdict;
+pub mod whatif;

@@ -176,6 +176,6 @@ pub(super) const fn family(address: IpAddr) -> Family {
 }
 
 /// A host name in the form in which it is compared.
-fn normal_host(host: &str) -> String {
+pub(crate) fn normal_host(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }

@@ -15,6 +15,7 @@ mod minutes;
 mod timeline;
 
 pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
+pub(crate) use fold::normal_host;
 pub use fold::{Fold, HOSTS_PER_ADDRESS};
 pub use group::{Group, Groups, OTHER};
 pub use histogram::{Distribution, HistogramSummary};
