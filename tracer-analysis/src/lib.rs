@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod connection;
 pub mod decoder;
 pub mod destination;

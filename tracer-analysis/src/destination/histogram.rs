@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hdrhistogram::{
     Histogram,
-    serialization::{Serializer as _, V2DeflateSerializer},
+    serialization::{Deserializer, Serializer as _, V2DeflateSerializer},
 };
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,19 @@ pub struct HistogramSummary {
     /// `HdrHistogram` of two significant digits, V2 deflate format, in base64; `null` also if it was
     /// not asked for.
     pub hdr: Option<String>,
+}
+
+impl HistogramSummary {
+    /// Values and how often each occurs, ascending, each at most 1 % too high; `None` if the histogram is
+    /// not in the report, or is not one.
+    pub fn counts(&self) -> Option<Vec<(u64, u64)>> {
+        let bytes = STANDARD.decode(self.hdr.as_ref()?).ok()?;
+        let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).ok()?;
+        let (min, max) = (self.min.unwrap_or(0), self.max.unwrap_or(u64::MAX));
+        let value = |value: u64| value.max(min).min(max);
+        let recorded = histogram.iter_recorded();
+        Some(recorded.map(|it| (value(it.value_iterated_to()), it.count_at_value())).collect())
+    }
 }
 
 /// A bucket and a count of values in it, in one integer: they sort by bucket, then by count.

@@ -100,3 +100,16 @@ fn buckets_overflow_into_others() {
     assert_eq!((twice.count(), decode(&twice.summary()).len()), (2_400_000, 2_400_000));
     assert_eq!(twice, distribution(&vec![1_000; 2_400_000]));
 }
+
+#[test]
+fn exported_counts_can_be_read_again() {
+    let mut distribution = Distribution::default();
+    distribution.extend([0, 1, 1, 200, 5_000_000_000]);
+    let summary = distribution.summary();
+    let counts = summary.counts().unwrap();
+    assert_eq!(counts[..3], [(0, 1), (1, 2), (200, 1)]);
+    assert_eq!(counts[3..], [(5_000_000_000, 1)]);
+    assert_eq!(distribution.quantiles().counts(), None, "not exported");
+    let broken = HistogramSummary { hdr: Some("HISTFAAAA".to_owned()), ..summary };
+    assert_eq!(broken.counts(), None);
+}

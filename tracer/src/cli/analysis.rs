@@ -1,0 +1,294 @@
+//! Arguments of the commands that work on recordings and reports.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+use super::{GroupBy, Severity, duration};
+
+const WHAT_IF_NOTES: &str = "\
+Each message of the recordings is given to a connection that the policy would
+have left open, or to a new one. Messages come when they came and take as long
+as they took. Of several idle connections the one stored first is taken, as
+Postfix does. An idle gap is bridged only if the path to the destination is
+known to survive it; the columns under \"if longer gaps survive\" show what more
+could be saved if it survives longer ones. The policy that ran is replayed, too,
+and compared with the connections observed: that says how far to trust the rest.
+
+Examples:
+  smtptrace what-if today.jsonl
+  smtptrace what-if --cache-time 2s,10s,60s --max-messages 100 mx*.jsonl
+  smtptrace what-if --group-by provider --format json today.jsonl
+
+Exit status:
+  0  done
+  2  wrong usage, or something failed; stderr says what";
+
+/// Replays the messages of recordings under other cache policies, and says how many connections, TLS
+/// handshakes and seconds each would have saved.
+#[derive(Debug, Args)]
+#[command(after_help = WHAT_IF_NOTES)]
+pub(crate) struct WhatIfArgs {
+    /// Recordings
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// How long to keep idle connections, one policy for each time
+    #[arg(long, value_name = "TIMES", value_delimiter = ',', value_parser = time)]
+    #[arg(default_value = "2s,5s,10s,30s,60s,300s")]
+    pub(crate) cache_time: Vec<Duration>,
+    /// Messages after which a connection is not kept
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_messages: Option<u32>,
+    /// Age from which on a connection is not kept
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) max_age: Option<Duration>,
+    /// What makes up a destination, and so what shares connections
+    #[arg(long, value_enum, default_value_t = GroupBy::Address)]
+    pub(crate) group_by: GroupBy,
+    /// Most destinations kept apart; messages to others are counted, not replayed
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max_destinations: usize,
+    /// Destinations shown in text
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) top: usize,
+    #[command(flatten)]
+    pub(crate) document: DocumentArgs,
+}
+
+const COMPARE_NOTES: &str = "\
+Each side is a recording or a report in JSON. A difference is called one if
+chance explains it in at most 5 % of cases, corrected for the number of rows
+shown. Four connections count as one observation, because connections that come
+close together are alike: small differences may go unseen, but those that are
+named are real. They need not have the cause you think of.
+
+Examples:
+  smtptrace compare before.jsonl after.jsonl
+  smtptrace compare monday.json tuesday.json --all
+  smtptrace compare --group-by provider --format json before.jsonl after.jsonl
+
+Exit status:
+  0  done
+  2  wrong usage, or something failed; stderr says what";
+
+/// Puts two recordings or reports side by side and says which differences are more than chance.
+#[derive(Debug, Args)]
+#[command(after_help = COMPARE_NOTES)]
+pub(crate) struct CompareArgs {
+    /// Recording, or report in JSON
+    #[arg(value_name = "BEFORE")]
+    pub(crate) before: PathBuf,
+    /// Recording, or report in JSON
+    #[arg(value_name = "AFTER")]
+    pub(crate) after: PathBuf,
+    /// What makes up a destination [default: that of a report, else address]
+    #[arg(long, value_enum)]
+    pub(crate) group_by: Option<GroupBy>,
+    /// Most destinations kept apart; the rest is one row, ~other
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max_destinations: usize,
+    /// Destinations compared besides the total
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) top: usize,
+    /// Show all measures of each destination, not only those that differ
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) document: DocumentArgs,
+}
+
+const CHECK_NOTES: &str = "\
+The first line of the output has the form that Nagios and Icinga read, with
+performance data; what was crossed stands below. A level may be given twice:
+  --min-reuse 50%,20%    below 50 % is a warning, below 20 % is critical
+  --min-reuse 50%        below 50 % is critical
+A value that is not known, and a destination that is not there, is UNKNOWN,
+never OK.
+
+Examples:
+  smtptrace check --min-reuse 50% --fail-on critical today.jsonl
+  smtptrace check --nagios --max-greeting-p99 5s,30s today.jsonl
+  smtptrace check --each --max-dead-on-reuse 0 report.json
+
+Exit status:
+  0  nothing was crossed
+  1  a threshold was crossed
+  2  wrong usage, something failed, or a value is not known
+With --nagios:
+  0  OK    1  WARNING    2  CRITICAL    3  UNKNOWN, also for wrong usage";
+
+/// Checks recordings or a report against thresholds.
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_NOTES)]
+pub(crate) struct CheckArgs {
+    /// Recordings, or one report in JSON
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Least share of messages that need no new connection, for example 50%
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) min_reuse: Option<Levels<Share>>,
+    /// Most sessions that are found dead when they are used again: a number, or a
+    /// share of all that are used again after idling, for example 1%
+    #[arg(long, value_name = "N|SHARE")]
+    pub(crate) max_dead_on_reuse: Option<Levels<Level>>,
+    /// Longest time to the greeting, 99th percentile, for example 5s
+    #[arg(long, value_name = "TIME")]
+    pub(crate) max_greeting_p99: Option<Levels<Time>>,
+    /// Verdicts of this severity or a worse one count as crossed
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) fail_on: Option<Severity>,
+    /// Check each destination instead of all of them together
+    #[arg(long)]
+    pub(crate) each: bool,
+    /// Check only this destination
+    #[arg(long, value_name = "KEY", conflicts_with = "each")]
+    pub(crate) destination: Option<String>,
+    /// With --each, leave out destinations with fewer connections
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "each")]
+    pub(crate) min_connections: u64,
+    /// Exit with the codes of monitoring plugins (0, 1, 2, 3)
+    #[arg(long)]
+    pub(crate) nagios: bool,
+    /// What makes up a destination [default: that of a report, else address]
+    #[arg(long, value_enum)]
+    pub(crate) group_by: Option<GroupBy>,
+    /// Most destinations kept apart; the rest is one, ~other
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max_destinations: usize,
+}
+
+/// Form and place of a document.
+#[derive(Debug, Args)]
+pub(crate) struct DocumentArgs {
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = DocumentFormat::Text)]
+    pub(crate) format: DocumentFormat,
+    /// Write the output here instead of stdout
+    #[arg(long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DocumentFormat {
+    /// To read, 80 columns
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// A level for warnings, if there is one, and one that is critical: `50%,20%`, or one alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Levels<T> {
+    pub(crate) warning: Option<T>,
+    pub(crate) critical: T,
+}
+
+impl<T: FromStr<Err = String>> FromStr for Levels<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(',') {
+            Some((warning, critical)) => {
+                Ok(Self { warning: Some(warning.parse()?), critical: critical.parse()? })
+            }
+            None => Ok(Self { warning: None, critical: text.parse()? }),
+        }
+    }
+}
+
+/// A share between 0 and 1: `50%` or `0.5`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Share(pub(crate) f64);
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.trim().parse::<f64>().ok();
+        let share = match text.strip_suffix('%') {
+            Some(percent) => number(percent).map(|percent| percent / 100.0),
+            None => number(text),
+        };
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        share.map(Self).ok_or_else(|| "write a share as 50% or 0.5".into())
+    }
+}
+
+/// A number, or a share with `%`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Level {
+    /// That many.
+    Count(u64),
+    /// That share.
+    Share(f64),
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.ends_with('%') {
+            return text.parse().map(|Share(share)| Self::Share(share));
+        }
+        text.parse().map(Self::Count).map_err(|_| "write a number like 3, or a share like 1%".into())
+    }
+}
+
+/// A time that may be 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        time(text).map(Self)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write 2s, 500ms or 5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_levels() {
+        assert_eq!("50%".parse(), Ok(Share(0.5)));
+        assert_eq!("0.25".parse(), Ok(Share(0.25)));
+        for wrong in ["50", "101%", "-1%", "NaN", "half", ""] {
+            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+        }
+        assert_eq!("3".parse(), Ok(Level::Count(3)));
+        assert_eq!("2.5%".parse(), Ok(Level::Share(0.025)));
+        assert!("0.5".parse::<Level>().is_err(), "half a session cannot die");
+    }
+
+    #[test]
+    fn one_level_is_critical() {
+        let levels: Levels<Share> = "50%,20%".parse().unwrap();
+        assert_eq!(levels, Levels { warning: Some(Share(0.5)), critical: Share(0.2) });
+        let levels: Levels<Time> = "5s".parse().unwrap();
+        assert_eq!((levels.warning, levels.critical.0), (None, Duration::from_secs(5)));
+        assert!("50%,20%,1%".parse::<Levels<Share>>().is_err());
+    }
+
+    #[test]
+    fn times_may_be_zero() {
+        assert_eq!(time("0"), Ok(Duration::ZERO));
+        assert_eq!(time("0s"), Ok(Duration::ZERO));
+        assert_eq!(time("1500ms"), Ok(Duration::from_millis(1500)));
+        assert!(time("2").is_err());
+    }
+}
