@@ -33,7 +33,7 @@ fn wrong_arguments() {
     if skipped("wrong_arguments", &[Prerequisite::Tracer]) {
         return;
     }
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["--dport", "70000"], &["70000", "--dport"]),
         (&["--dport", "smtp,,"], &["--dport"]),
         (&["--dport", "0"], &["--dport"]),
@@ -42,6 +42,11 @@ fn wrong_arguments() {
         (&["--duration", "soon"], &["soon", "--duration"]),
         (&["--format", "papyrus"], &["papyrus", "json"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
+        (&["--fail-on", "rain"], &["rain", "critical"]),
+        (&["what-if", "--cache-time", "2", "x.jsonl"], &["--cache-time", "2s"]),
+        (&["compare", "only-one.jsonl"], &["AFTER"]),
+        (&["check", "x.jsonl"], &["--min-reuse"]),
+        (&["check", "--min-reuse", "50", "x.jsonl"], &["--min-reuse", "50%"]),
     ];
     for (arguments, words) in cases {
         check_refusal(&tracer::command(arguments).unwrap(), words);
@@ -56,8 +61,19 @@ fn help_and_version() {
     let help = tracer::command(["--help"]).unwrap();
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8(help.stdout).unwrap();
-    for flag in ["--dport", "--record", "--format", "--duration", "--group-by", "report", "doctor"]
-    {
+    for flag in [
+        "--dport",
+        "--record",
+        "--format",
+        "--duration",
+        "--group-by",
+        "--fail-on",
+        "report",
+        "what-if",
+        "compare",
+        "check",
+        "doctor",
+    ] {
         assert!(text.contains(flag), "{flag} is not in the help");
     }
     let version = tracer::command(["--version"]).unwrap();

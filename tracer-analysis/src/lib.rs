@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod compare;
 pub mod connection;
 pub mod decoder;

@@ -3,10 +3,13 @@
 //! The flow: `probe` sets the kernel side up, `kernel` hands over what it recorded, `tracer_analysis`
 //! turns that into connections and a report, `outlets` and `sink` write it.
 
+mod check;
 mod cli;
 mod clock;
+mod compare;
 mod doctor;
 mod generate;
+mod input;
 mod kernel;
 mod outlets;
 mod output;
@@ -14,29 +17,29 @@ mod probe;
 mod recording;
 mod report;
 mod sink;
+mod status;
 mod trace;
+mod what_if;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
-
-/// Exit status of wrong usage and of run-time errors; clap uses the same.
-const FAILED: u8 = 2;
+use status::Status;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return status::usage(&error),
+    };
     let result = match &cli.command {
         Some(Command::Report(args)) => report::run(args),
-        Some(Command::Doctor) => doctor::run(),
-        Some(Command::Generate(args)) => generate::run(&args.what),
+        Some(Command::WhatIf(args)) => what_if::run(args).map(|()| Status::Done),
+        Some(Command::Compare(args)) => compare::run(args).map(|()| Status::Done),
+        Some(Command::Check(args)) => return check::run(args),
+        Some(Command::Doctor) => doctor::run().map(|()| Status::Done),
+        Some(Command::Generate(args)) => generate::run(&args.what).map(|()| Status::Done),
         None => trace::run(&cli.trace),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("smtptrace: {error:#}");
-            ExitCode::from(FAILED)
-        }
-    }
+    status::exit_code(result)
 }

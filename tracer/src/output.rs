@@ -29,22 +29,27 @@ enum Target {
 impl Output {
     /// Opens what `--output` names, or stdout.
     pub(crate) fn open(args: &OutputArgs) -> Result<Self> {
-        let path = args.output.clone();
-        let what = |path: &Path| format!("cannot write the output to {}", path.display());
-        let target = match (&path, args.format) {
-            (Some(path), Format::Hgrm) => {
-                fs::create_dir_all(path).with_context(|| what(path))?;
-                Target::Directory(path.clone())
-            }
-            (None, Format::Hgrm) => {
-                bail!("hgrm takes a file for each histogram: name their directory with --output")
-            }
-            (Some(path), _) => {
-                Target::Stream(Box::new(File::create(path).with_context(|| what(path))?))
-            }
-            (None, _) => Target::Stream(Box::new(io::stdout())),
+        if args.format != Format::Hgrm {
+            return Self::stream(args.output.as_deref());
+        }
+        let Some(path) = args.output.clone() else {
+            bail!("hgrm takes a file for each histogram: name their directory with --output")
         };
-        Ok(Self { path, target })
+        fs::create_dir_all(&path)
+            .with_context(|| format!("cannot write the output to {}", path.display()))?;
+        Ok(Self { path: Some(path.clone()), target: Target::Directory(path) })
+    }
+
+    /// Opens `path`, or stdout, for one document.
+    pub(crate) fn stream(path: Option<&Path>) -> Result<Self> {
+        let out: Box<dyn Write> = match path {
+            Some(path) => Box::new(
+                File::create(path)
+                    .with_context(|| format!("cannot write the output to {}", path.display()))?,
+            ),
+            None => Box::new(io::stdout()),
+        };
+        Ok(Self { path: path.map(Path::to_owned), target: Target::Stream(out) })
     }
 
     /// Where it goes, for messages.
@@ -70,6 +75,17 @@ impl Output {
         };
         closed_pipe_is_fine(written.and_then(|()| out.flush()))
             .with_context(|| format!("cannot write the report to {name}"))
+    }
+
+    /// Writes a document. A reader that went away is no error.
+    pub(crate) fn document(
+        self,
+        write: impl FnOnce(&mut BufWriter<Box<dyn Write>>) -> io::Result<()>,
+    ) -> Result<()> {
+        let name = self.name();
+        let mut out = BufWriter::new(self.into_inner());
+        let written = write(&mut out).and_then(|()| out.flush());
+        closed_pipe_is_fine(written).with_context(|| format!("cannot write to {name}"))
     }
 
     /// The bare writer.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tracer_analysis::{
-    destination::Fold,
+    destination::{Fold, GroupBy},
     recording::{Filters, Header, HookState, HookStatus, Line, Trailer, Trust},
     report::{Context, Report},
     utc::Utc,
@@ -18,43 +18,69 @@ use crate::{
     cli::{Format, ReportArgs},
     output::{Output, closed_pipe_is_fine},
     recording::{self, Writer},
+    status::Status,
 };
 
 /// Runs the command.
-pub(crate) fn run(args: &ReportArgs) -> Result<()> {
+pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let output = Output::open(&args.output)?;
-    if args.output.format == Format::Jsonl {
-        return copy(args, output);
+    let (by, format) = (args.output.group_by.into(), args.output.format);
+    let report = match format {
+        Format::Jsonl => copy(args, by, output)?,
+        _ => {
+            let hdr = format.needs_histograms();
+            let report = on(&args.files, by, args.output.max_destinations, hdr)?;
+            output.report(&report, format, args.output.top)?;
+            report
+        }
+    };
+    Ok(args.fail_on.status(&report))
+}
+
+/// The report on recordings; with the histograms themselves if `hdr` says so.
+pub(crate) fn on(
+    files: &[impl AsRef<Path>],
+    by: GroupBy,
+    max_destinations: usize,
+    hdr: bool,
+) -> Result<Report> {
+    let mut fold = Fold::new(max_destinations);
+    let mut recordings = Recordings::default();
+    for path in files {
+        recordings.read(path.as_ref(), |line| add(&mut fold, line))?;
     }
+    Ok(Report::new(&fold, by, recordings.context(hdr)))
+}
+
+/// Passes the lines of the recordings on, and makes the report that `--fail-on` looks at.
+fn copy(args: &ReportArgs, by: GroupBy, output: Output) -> Result<Report> {
+    let name = output.name();
+    let mut writer = Writer::plain(output.into_inner());
     let mut fold = Fold::new(args.output.max_destinations);
     let mut recordings = Recordings::default();
     for path in &args.files {
-        recordings.read(path, &mut fold)?;
-    }
-    let report =
-        Report::new(&fold, args.output.group_by.into(), recordings.context(args.output.format));
-    output.report(&report, args.output.format, args.output.top)
-}
-
-/// Passes the lines of the recordings on.
-fn copy(args: &ReportArgs, output: Output) -> Result<()> {
-    let name = output.name();
-    let mut writer = Writer::plain(output.into_inner());
-    for path in &args.files {
         let mut result: io::Result<()> = Ok(());
-        recording::read(path, |line| {
+        recordings.read(path, |line| {
             if result.is_ok() {
-                result = writer.line(&line);
+                result = writer.line(line);
             }
+            add(&mut fold, line);
         })?;
         closed_pipe_is_fine(result).with_context(|| format!("cannot write to {name}"))?;
     }
-    closed_pipe_is_fine(writer.flush()).with_context(|| format!("cannot write to {name}"))
+    closed_pipe_is_fine(writer.flush()).with_context(|| format!("cannot write to {name}"))?;
+    Ok(Report::new(&fold, by, recordings.context(false)))
+}
+
+fn add(fold: &mut Fold, line: &Line) {
+    if let Line::Connection(connection) = line {
+        fold.add(connection);
+    }
 }
 
 /// What several recordings say about themselves, taken together.
 #[derive(Default)]
-struct Recordings {
+pub(crate) struct Recordings {
     hosts: BTreeSet<String>,
     versions: BTreeSet<String>,
     start: Option<Utc>,
@@ -66,20 +92,23 @@ struct Recordings {
 }
 
 impl Recordings {
-    fn read(&mut self, path: &Path, fold: &mut Fold) -> Result<()> {
+    /// Reads a recording and hands each line over.
+    pub(crate) fn read(&mut self, path: &Path, mut each: impl FnMut(&Line)) -> Result<()> {
         let mut finished = false;
-        let found = recording::read(path, |line| match line {
-            Line::Header(header) => self.header(*header),
-            Line::Connection(connection) => {
-                fold.add(&connection);
-                self.span(connection.start, connection.end());
-                if !self.hosts.contains(&connection.host) {
-                    self.hosts.insert(connection.host);
+        let found = recording::read(path, |line| {
+            each(&line);
+            match line {
+                Line::Header(header) => self.header(*header),
+                Line::Connection(connection) => {
+                    self.span(connection.start, connection.end());
+                    if !self.hosts.contains(&connection.host) {
+                        self.hosts.insert(connection.host);
+                    }
                 }
-            }
-            Line::Trailer(trailer) => {
-                finished = true;
-                self.trailer(*trailer);
+                Line::Trailer(trailer) => {
+                    finished = true;
+                    self.trailer(*trailer);
+                }
             }
         })?;
         self.files += 1;
@@ -108,8 +137,9 @@ impl Recordings {
             (None, lost) if self.files == 0 => lost,
             _ => None,
         };
-        sum.overhead.user_cpu_us = add(sum.overhead.user_cpu_us, one.overhead.user_cpu_us);
-        sum.overhead.kernel_cpu_us = add(sum.overhead.kernel_cpu_us, one.overhead.kernel_cpu_us);
+        sum.overhead.user_cpu_us = sum_of_known(sum.overhead.user_cpu_us, one.overhead.user_cpu_us);
+        sum.overhead.kernel_cpu_us =
+            sum_of_known(sum.overhead.kernel_cpu_us, one.overhead.kernel_cpu_us);
         self.merge_hooks(one.hooks);
     }
 
@@ -127,8 +157,8 @@ impl Recordings {
             };
             known.events_lost += hook.events_lost;
             known.map_full += hook.map_full;
-            known.run_count = add(known.run_count, hook.run_count);
-            known.run_time_ns = add(known.run_time_ns, hook.run_time_ns);
+            known.run_count = sum_of_known(known.run_count, hook.run_count);
+            known.run_time_ns = sum_of_known(known.run_time_ns, hook.run_time_ns);
             if badness(hook.state) > badness(known.state) {
                 (known.state, known.program, known.reason) =
                     (hook.state, hook.program, hook.reason);
@@ -141,7 +171,8 @@ impl Recordings {
         self.end = Some(self.end.map_or(to, |end| end.max(to)));
     }
 
-    fn context(mut self, format: Format) -> Context {
+    /// What they say besides their connections.
+    pub(crate) fn context(mut self, hdr: bool) -> Context {
         if self.trust.unfinished_recordings > 0 {
             self.trust.connections_lost = None; // their counters were never written
         }
@@ -155,13 +186,13 @@ impl Recordings {
             end: self.end.unwrap_or(epoch),
             filters: self.filters.pop().filter(|_| same),
             trust: self.trust,
-            hdr: format.needs_histograms(),
+            hdr,
         }
     }
 }
 
 /// The sum; unknown only if both are.
-fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+fn sum_of_known(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a + b),
         (a, b) => a.or(b),

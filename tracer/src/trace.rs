@@ -29,6 +29,7 @@ use crate::{
         Settings,
         preflight::{Machine, Severity},
     },
+    status::Status,
 };
 
 /// Polling period while records come in. Waking costs more than records do, so the kernel side wakes
@@ -39,7 +40,7 @@ const BUSY: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Runs a trace until it is told to stop.
-pub(crate) fn run(args: &TraceArgs) -> Result<()> {
+pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
     preflight()?;
     let clock = clock::measure()?;
     let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
@@ -217,7 +218,7 @@ impl Trace {
 
     /// Detaches, takes what is left, writes trailer and report. An outlet that failed does not keep
     /// the report from being printed.
-    fn finish(mut self, args: &TraceArgs) -> Result<()> {
+    fn finish(mut self, args: &TraceArgs) -> Result<Status> {
         self.kernel.detach();
         self.drain();
         let now_ns = clock::boot_ns()?;
@@ -232,11 +233,12 @@ impl Trace {
         self.outlets.finish_recording();
         self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
         self.outlets.flush();
+        let report = self.report(args, end, trust);
         if let Some(output) = self.outlets.report.take() {
-            let report = self.report(args, end, trust);
             output.report(&report, args.output.format, args.output.top)?;
         }
-        self.outlets.outcome()
+        self.outlets.outcome()?;
+        Ok(args.fail_on.status(&report))
     }
 
     fn report(&self, args: &TraceArgs, end: Utc, trust: Trust) -> Report {

@@ -83,7 +83,7 @@ impl Report {
 }
 
 impl Window {
-    fn new(start: Utc, end: Utc) -> Self {
+    pub(crate) fn new(start: Utc, end: Utc) -> Self {
         let end = end.max(start);
         Self { start, end, duration_s: end.micros_since(start) as f64 / 1e6 }
     }

@@ -5,7 +5,12 @@ use super::{
     PathSummary, Policy, PolicyOutcome, SCHEMA, SetUp, WhatIf, WhatIfKind, demand::Cell, ran,
     replay,
 };
-use crate::{destination::GroupBy, report::TOTAL};
+use crate::{
+    destination::GroupBy,
+    recording::Trust,
+    report::{TOTAL, Window},
+    utc::Utc,
+};
 
 /// Cache times of the curve, in seconds.
 pub const CURVE_S: [f64; 16] =
@@ -18,6 +23,12 @@ pub struct Context {
     pub hosts: Vec<String>,
     /// Version of smtptrace.
     pub version: String,
+    /// When tracing began.
+    pub start: Utc,
+    /// When tracing ended.
+    pub end: Utc,
+    /// What was lost in tracing.
+    pub trust: Trust,
     /// Cache times to try, in microseconds.
     pub cache_times_us: Vec<u64>,
     /// Messages of one connection at most.
@@ -42,6 +53,8 @@ impl WhatIf {
             schema: SCHEMA,
             version: context.version,
             hosts: context.hosts,
+            window: Window::new(context.start, context.end),
+            trust: context.trust,
             group_by: by,
             limits: Limits {
                 max_messages: context.max_messages,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::destination::GroupBy;
+use crate::{destination::GroupBy, recording::Trust, report::Window};
 
 /// Version of the schema of [`WhatIf`].
 pub const SCHEMA: u32 = 1;
@@ -28,6 +28,10 @@ pub struct WhatIf {
     pub version: String,
     /// Hosts that were traced.
     pub hosts: Vec<String>,
+    /// When.
+    pub window: Window,
+    /// How far the recordings can be trusted.
+    pub trust: Trust,
     /// What makes a destination, and so what shares connections.
     pub group_by: GroupBy,
     /// Limits that hold under every policy.

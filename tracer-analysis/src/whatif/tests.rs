@@ -7,6 +7,8 @@ use crate::{
         GroupBy, OTHER,
         sample::{connection, failed},
     },
+    recording::Trust,
+    utc::Utc,
 };
 
 const SECOND: u64 = 1_000_000;
@@ -93,6 +95,9 @@ fn context(cache_times_us: &[u64]) -> Context {
     Context {
         hosts: vec!["mx1".to_owned()],
         version: "0".to_owned(),
+        start: Utc::from_micros(0),
+        end: Utc::from_micros(60_000_000),
+        trust: Trust::default(),
         cache_times_us: cache_times_us.to_vec(),
         max_messages: None,
         max_age_us: None,

@@ -1,8 +1,9 @@
 //! Arguments of the commands that work on recordings and reports.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
+use tracer_analysis::check::{self, Levels};
 
 use super::{GroupBy, Severity, duration};
 
@@ -120,22 +121,23 @@ With --nagios:
 /// Checks recordings or a report against thresholds.
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_NOTES)]
+#[command(group = ArgGroup::new("thresholds").required(true).multiple(true))]
 pub(crate) struct CheckArgs {
     /// Recordings, or one report in JSON
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Least share of messages that need no new connection, for example 50%
-    #[arg(long, value_name = "SHARE")]
-    pub(crate) min_reuse: Option<Levels<Share>>,
+    #[arg(long, value_name = "SHARE", group = "thresholds")]
+    pub(crate) min_reuse: Option<Shares>,
     /// Most sessions that are found dead when they are used again: a number, or a
     /// share of all that are used again after idling, for example 1%
-    #[arg(long, value_name = "N|SHARE")]
-    pub(crate) max_dead_on_reuse: Option<Levels<Level>>,
+    #[arg(long, value_name = "N|SHARE", group = "thresholds")]
+    pub(crate) max_dead_on_reuse: Option<Limits>,
     /// Longest time to the greeting, 99th percentile, for example 5s
-    #[arg(long, value_name = "TIME")]
-    pub(crate) max_greeting_p99: Option<Levels<Time>>,
+    #[arg(long, value_name = "TIME", group = "thresholds")]
+    pub(crate) max_greeting_p99: Option<Times>,
     /// Verdicts of this severity or a worse one count as crossed
-    #[arg(long, value_name = "SEVERITY")]
+    #[arg(long, value_name = "SEVERITY", group = "thresholds")]
     pub(crate) fail_on: Option<Severity>,
     /// Check each destination instead of all of them together
     #[arg(long)]
@@ -176,80 +178,73 @@ pub(crate) enum DocumentFormat {
     Json,
 }
 
-/// A level for warnings, if there is one, and one that is critical: `50%,20%`, or one alone.
+/// Levels of a share: `50%,20%`, or one alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Levels<T> {
-    pub(crate) warning: Option<T>,
-    pub(crate) critical: T,
-}
+pub(crate) struct Shares(pub(crate) Levels<f64>);
 
-impl<T: FromStr<Err = String>> FromStr for Levels<T> {
+impl FromStr for Shares {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(',') {
-            Some((warning, critical)) => {
-                Ok(Self { warning: Some(warning.parse()?), critical: critical.parse()? })
-            }
-            None => Ok(Self { warning: None, critical: text.parse()? }),
+        levels(text, share).map(Self)
+    }
+}
+
+/// Levels of a time, in microseconds: `5s,30s`, or one alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Times(pub(crate) Levels<u64>);
+
+impl FromStr for Times {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let micros = |text: &str| time(text).map(micros);
+        levels(text, micros).map(Self)
+    }
+}
+
+/// Levels of a count, as numbers or as shares: `3,10` or `1%,5%`, or one alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Limits(pub(crate) check::Limits);
+
+impl FromStr for Limits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let limits = if text.contains('%') {
+            levels(text, share).map(check::Limits::Share)
+        } else {
+            let count = |text: &str| text.trim().parse().map_err(|_| ());
+            levels(text, count).map(check::Limits::Count).map_err(|()| String::new())
+        };
+        let wrong = |_| "write numbers like 3 or 3,10, or shares like 1% or 1%,5%".into();
+        limits.map(Self).map_err(wrong)
+    }
+}
+
+fn levels<T, E>(text: &str, one: impl Fn(&str) -> Result<T, E>) -> Result<Levels<T>, E> {
+    match text.split_once(',') {
+        Some((warning, critical)) => {
+            Ok(Levels { warning: Some(one(warning)?), critical: one(critical)? })
         }
+        None => Ok(Levels { warning: None, critical: one(text)? }),
     }
 }
 
 /// A share between 0 and 1: `50%` or `0.5`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Share(pub(crate) f64);
-
-impl FromStr for Share {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.trim().parse::<f64>().ok();
-        let share = match text.strip_suffix('%') {
-            Some(percent) => number(percent).map(|percent| percent / 100.0),
-            None => number(text),
-        };
-        let share = share.filter(|share| (0.0..=1.0).contains(share));
-        share.map(Self).ok_or_else(|| "write a share as 50% or 0.5".into())
-    }
+fn share(text: &str) -> Result<f64, String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let share = match text.strip_suffix('%') {
+        Some(percent) => number(percent).map(|percent| percent / 100.0),
+        None => number(text),
+    };
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a share as 50% or 0.5".into())
 }
 
-/// A number, or a share with `%`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Level {
-    /// That many.
-    Count(u64),
-    /// That share.
-    Share(f64),
-}
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.ends_with('%') {
-            return text.parse().map(|Share(share)| Self::Share(share));
-        }
-        text.parse().map(Self::Count).map_err(|_| "write a number like 3, or a share like 1%".into())
-    }
-}
-
-/// A time that may be 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Time(pub(crate) Duration);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        time(text).map(Self)
-    }
-}
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
+/// In microseconds; a time beyond any clock is the longest there is.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -264,24 +259,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_and_levels() {
-        assert_eq!("50%".parse(), Ok(Share(0.5)));
-        assert_eq!("0.25".parse(), Ok(Share(0.25)));
+    fn shares_and_limits() {
+        assert_eq!(share("50%"), Ok(0.5));
+        assert_eq!(share("0.25"), Ok(0.25));
         for wrong in ["50", "101%", "-1%", "NaN", "half", ""] {
-            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
+            assert!(share(wrong).is_err(), "{wrong}");
         }
-        assert_eq!("3".parse(), Ok(Level::Count(3)));
-        assert_eq!("2.5%".parse(), Ok(Level::Share(0.025)));
-        assert!("0.5".parse::<Level>().is_err(), "half a session cannot die");
+        let count = check::Limits::Count(Levels { warning: Some(3), critical: 10 });
+        assert_eq!("3,10".parse(), Ok(Limits(count)));
+        let shares = check::Limits::Share(Levels { warning: None, critical: 0.025 });
+        assert_eq!("2.5%".parse(), Ok(Limits(shares)));
+        for wrong in ["0.5", "3,1%x", "1,2,3", "-1"] {
+            assert!(wrong.parse::<Limits>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
     fn one_level_is_critical() {
-        let levels: Levels<Share> = "50%,20%".parse().unwrap();
-        assert_eq!(levels, Levels { warning: Some(Share(0.5)), critical: Share(0.2) });
-        let levels: Levels<Time> = "5s".parse().unwrap();
-        assert_eq!((levels.warning, levels.critical.0), (None, Duration::from_secs(5)));
-        assert!("50%,20%,1%".parse::<Levels<Share>>().is_err());
+        let shares: Shares = "50%,20%".parse().unwrap();
+        assert_eq!(shares.0, Levels { warning: Some(0.5), critical: 0.2 });
+        let times: Times = "5s".parse().unwrap();
+        assert_eq!(times.0, Levels { warning: None, critical: 5_000_000 });
+        assert!("50%,20%,1%".parse::<Shares>().is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod analysis;
 mod selector;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+pub(crate) use analysis::{CheckArgs, CompareArgs, DocumentFormat, WhatIfArgs, micros};
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
 
 const EXAMPLES: &str = "\
@@ -14,11 +16,15 @@ Examples:
   smtptrace                                     trace port 25 until Ctrl-C, then report
   smtptrace --dport 25,465,587 --duration 10m --record today.jsonl
   smtptrace report --group-by provider mx1.jsonl mx2.jsonl
+  smtptrace what-if --cache-time 2s,30s today.jsonl
+  smtptrace compare yesterday.jsonl today.jsonl
+  smtptrace check --nagios --min-reuse 50% today.jsonl
   smtptrace --dport 2525 --include-loopback --format jsonl | jq .end_cause
   smtptrace doctor                              what works on this machine
 
 Exit status:
   0  done; also when the reader of the output went away
+  1  a threshold was crossed (check, --fail-on)
   2  wrong usage, or something failed; stderr says what";
 
 /// Traces outbound SMTP connections in the kernel and reports, per destination, what they cost, how
@@ -37,6 +43,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Report on recordings, of one or of many hosts
     Report(ReportArgs),
+    /// Replay recordings as if connections had been kept longer, or shorter
+    WhatIf(WhatIfArgs),
+    /// Say what differs between two recordings or reports beyond chance
+    Compare(CompareArgs),
+    /// Check recordings or a report against thresholds, also for Nagios and Icinga
+    Check(CheckArgs),
     /// Say what works on this machine, hook by hook, and what to do about the rest
     Doctor,
     /// Make the manual pages or the completions of a shell from this command line
@@ -121,6 +133,8 @@ pub(crate) struct TraceArgs {
     /// every BPF program on this machine)
     #[arg(long)]
     pub(crate) measure_overhead: bool,
+    #[command(flatten)]
+    pub(crate) fail_on: FailOn,
 }
 
 /// A recording in pieces, each with its start in its name.
@@ -148,6 +162,36 @@ pub(crate) struct ReportArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) fail_on: FailOn,
+}
+
+/// Which verdicts make the exit status 1.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FailOn {
+    /// Exit with status 1 if there is a verdict of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) fail_on: Option<Severity>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Severity {
+    /// Worth knowing
+    Info,
+    /// Mail is delayed, or costs more than it has to
+    Warning,
+    /// Mail is refused, or every delivery loses time
+    Critical,
+}
+
+impl From<Severity> for tracer_analysis::verdict::Severity {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Info,
+            Severity::Warning => Self::Warning,
+            Severity::Critical => Self::Critical,
+        }
+    }
 }
 
 /// What to print, and where.
@@ -193,7 +237,7 @@ impl Format {
     }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GroupBy {
     /// Server address
     Address,
@@ -280,7 +324,8 @@ mod tests {
 
     #[test]
     fn help_fits_80_columns() {
-        for command in [Cli::command(), Cli::command().find_subcommand("report").unwrap().clone()] {
+        let all = Cli::command();
+        for command in std::iter::once(&all).chain(all.get_subcommands()) {
             let help = command.clone().render_long_help().to_string();
             let wide = help.lines().find(|line| line.chars().count() > 80);
             assert_eq!(wide, None, "in the help of {}", command.get_name());

@@ -1,12 +1,12 @@
-//! The report as JSON.
+//! Reports and other documents as JSON.
 
 use std::{fmt::Write as _, io};
 
-use tracer_analysis::report::Report;
+use serde::Serialize;
 
-/// Writes the report as one JSON object, indented, in ASCII.
-pub(crate) fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    let json = serde_json::to_string_pretty(report)?;
+/// Writes a document as one JSON object, indented, in ASCII.
+pub(crate) fn write(document: &impl Serialize, out: &mut impl io::Write) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(document)?;
     out.write_all(ascii(&json).as_bytes())?;
     out.write_all(b"\n")
 }

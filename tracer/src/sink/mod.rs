@@ -1,5 +1,7 @@
 //! Sinks: they put a report into a form, and compute nothing.
 
+pub(crate) mod check_text;
+pub(crate) mod compare_text;
 pub(crate) mod csv;
 pub(crate) mod hgrm;
 pub(crate) mod hlog;
@@ -11,6 +13,7 @@ mod table;
 pub(crate) mod text;
 mod trust_text;
 mod verdict_text;
+pub(crate) mod what_if_text;
 
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,7 @@ fn headline(report: &Report) -> String {
     text
 }
 
-fn window(window: &Window) -> String {
+pub(super) fn window(window: &Window) -> String {
     let second = |text: String| text.get(..19).unwrap_or_default().replace('T', " ");
     let (start, end) = (second(window.start.to_string()), second(window.end.to_string()));
     let end = match (start.split_once(' '), end.split_once(' ')) {
@@ -114,7 +114,7 @@ fn named(what: &str, values: &[impl Display]) -> Option<String> {
     (!values.is_empty()).then(|| format!("{what} {}", listed(values)))
 }
 
-fn listed(values: impl IntoIterator<Item = impl Display>) -> String {
+pub(super) fn listed(values: impl IntoIterator<Item = impl Display>) -> String {
     values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(", ")
 }
 

@@ -18,7 +18,7 @@ pub(super) fn trust(report: &Report) -> String {
     text
 }
 
-fn losses(trust: &Trust) -> Vec<String> {
+pub(super) fn losses(trust: &Trust) -> Vec<String> {
     let connections_lost = match trust.connections_lost {
         Some(n) => plural(n, "connection lost", "connections lost"),
         None => "connections lost: not known".to_owned(),

@@ -1,0 +1,52 @@
+//! `smtptrace what-if FILE...`: recordings replayed under other policies.
+
+use anyhow::{Result, bail};
+use tracer_analysis::{
+    recording::Line,
+    whatif::{Context, Demand, WhatIf},
+};
+
+use crate::{
+    cli::{DocumentFormat, WhatIfArgs, micros},
+    input::saved_report,
+    output::Output,
+    report::Recordings,
+    sink::{json, what_if_text},
+};
+
+/// Runs the command.
+pub(crate) fn run(args: &WhatIfArgs) -> Result<()> {
+    let output = Output::stream(args.document.output.as_deref())?;
+    let mut demand = Demand::new(args.max_destinations);
+    let mut recordings = Recordings::default();
+    for path in &args.files {
+        if saved_report(path)?.is_some() {
+            bail!(
+                "{} is a report, which does not say when each message was sent; give the recording \
+                 (--record)",
+                path.display()
+            );
+        }
+        recordings.read(path, |line| {
+            if let Line::Connection(connection) = line {
+                demand.add(connection);
+            }
+        })?;
+    }
+    let about = recordings.context(false);
+    let context = Context {
+        hosts: about.hosts,
+        version: about.version,
+        trust: about.trust,
+        start: about.start,
+        end: about.end,
+        cache_times_us: args.cache_time.iter().copied().map(micros).collect(),
+        max_messages: args.max_messages,
+        max_age_us: args.max_age.map(micros),
+    };
+    let answer = WhatIf::new(&demand, args.group_by.into(), context);
+    output.document(|out| match args.document.format {
+        DocumentFormat::Json => json::write(&answer, out),
+        DocumentFormat::Text => what_if_text::write(&answer, out, args.top),
+    })
+}
