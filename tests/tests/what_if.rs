@@ -101,8 +101,13 @@ fn send(lab: &Lab, at_ms: &[(u64, usize)], keep: Duration) -> u64 {
             pool.expire();
         }
         let mut taken: Vec<Session> = (0..together).map(|_| pool.take()).collect();
+        // All of them are begun before the first is done.
+        for line in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@server.test>"] {
+            taken.iter_mut().for_each(|session| drop(session.command(line, "250").unwrap()));
+        }
         for session in &mut taken {
-            session.message(300).unwrap();
+            session.command("DATA", "354").unwrap();
+            session.command("Subject: test\r\n\r\ntext\r\n.", "250").unwrap();
         }
         taken.into_iter().for_each(|session| pool.put_back(session));
     }
@@ -117,7 +122,7 @@ fn schedule() -> Vec<(u64, usize)> {
     let gaps = [150, 700, 150, 400, 700, 700, 400, 150];
     let together = [1, 2, 1, 3, 1, 2, 1];
     let mut now = 0;
-    (0..48)
+    (0..40)
         .map(|i| {
             now += gaps[i % gaps.len()];
             (now, together[i % together.len()])

@@ -25,14 +25,13 @@ use crate::{
 pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let output = Output::open(&args.output)?;
     let (by, format) = (args.output.group_by.into(), args.output.format);
-    let report = match format {
-        Format::Jsonl => copy(args, by, output)?,
-        _ => {
-            let hdr = format.needs_histograms();
-            let report = on(&args.files, by, args.output.max_destinations, hdr)?;
-            output.report(&report, format, args.output.top)?;
-            report
-        }
+    let report = if format == Format::Jsonl {
+        copy(args, by, output)?
+    } else {
+        let hdr = format.needs_histograms();
+        let report = on(&args.files, by, args.output.max_destinations, hdr)?;
+        output.report(&report, format, args.output.top)?;
+        report
     };
     Ok(args.fail_on.status(&report))
 }

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::connection::{Connection, EndCause, EndDuring};
 
+/// Part of the time between two messages that must have been idle for the whole to count as survived: nine
+/// tenths. The rest is the probe before the connection is used again.
+const IDLE_TENTHS: u64 = 9;
+
 /// A server that closes sooner after data than this, in microseconds, ends a session, not an idle one.
 const SERVER_IDLE_US: u64 = 1_000_000;
 
 /// What the connections of one destination went through while they were idle.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Path {
-    /// Of the longest survived gap of each connection, the longest of each class of similar ones.
+    /// Of the longest survived gap of each connection, and of the times between messages that were as
+    /// good as idle, the longest of each class of similar ones.
     survived: BTreeMap<u64, u64>,
     /// Shortest gap after which a connection was dead.
     died: Option<u64>,
@@ -23,6 +28,11 @@ impl Path {
     pub fn add(&mut self, connection: &Connection) {
         if let Some(gap) = connection.idle_max_survived_us {
             self.survives(gap);
+            // A replay knows when messages came, not when the probe before them did: RSET, as a rule.
+            let spans = connection.transaction_spans_us.as_deref().unwrap_or_default();
+            let between = spans.windows(2).map(|pair| pair[1][0].saturating_sub(pair[0][1]));
+            let idle = |time: &u64| time / 10 * IDLE_TENTHS <= gap;
+            between.filter(idle).for_each(|time| self.survives(time));
         }
         self.died = least(self.died, death(connection));
         self.closed = least(self.closed, closed_by_server(connection));

@@ -252,6 +252,21 @@ fn gaps_beyond_a_death_or_a_close_by_the_server_are_not_assumed() {
     assert_eq!(path.died_us(), Some(15 * SECOND));
 }
 
+#[test]
+fn a_probe_before_the_next_message_is_part_of_the_gap() {
+    // Idle for 3 s, then RSET for 0.1 s, then the next message.
+    let reused = Connection {
+        idle_max_survived_us: Some(3 * SECOND),
+        ..carrying(0, &[[100_000, 200_000], [3_300_000, 3_400_000]], 12_000_000)
+    };
+    let answer = what_if(std::slice::from_ref(&reused), &[5 * SECOND]);
+    assert_eq!(answer.destinations[0].policies[0].known.connections, 1);
+    // With something else in between, only the idle part is known to be survived.
+    let busy = Connection { idle_max_survived_us: Some(SECOND), ..reused };
+    let answer = what_if(&[busy], &[5 * SECOND]);
+    assert_eq!(answer.destinations[0].policies[0].known.connections, 2);
+}
+
 fn any_messages() -> impl Strategy<Value = Vec<Message>> {
     let one = (0..3_u32, 0..600_i64, 0..20_i64, any::<bool>(), any::<bool>());
     prop::collection::vec(one, 1..80).prop_map(|all| {
