@@ -23,11 +23,11 @@ pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 1, 2);
 pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd71, 1, 0, 0, 0, 0, 0, 2);
 /// First address of the server; it has the following seven as well.
 pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 2);
-/// Address of the server.
+/// First IPv6 address of the server; it has the following seven as well.
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd71, 2, 0, 0, 0, 0, 0, 2);
 /// An address on the server's network that nobody has: the router asks for it in vain.
 pub const ABSENT_V4: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 250);
-/// How many IPv4 addresses the server has.
+/// How many addresses of each family the server has.
 pub const SERVER_ADDRESSES: u8 = 8;
 
 const DIRECTORY_PREFIX: &str = "smtptrace-lab-";
@@ -76,8 +76,10 @@ impl Lab {
         address(router, "r1", "10.71.2.1/24", "fd71:2::1/64")?;
         address(server, "s0", "10.71.2.2/24", "fd71:2::2/64")?;
         for offset in 1..SERVER_ADDRESSES {
-            let address = format!("{}/24", server_v4(offset));
-            server.run("ip", ["addr", "add", &address, "dev", "s0"])?;
+            let v4 = format!("{}/24", server_v4(offset));
+            server.run("ip", ["addr", "add", &v4, "dev", "s0"])?;
+            let v6 = format!("{}/64", server_v6(offset));
+            server.run("ip", ["addr", "add", &v6, "dev", "s0", "nodad"])?;
         }
         for (namespace, v4, v6) in
             [(client, "10.71.1.1", "fd71:1::1"), (server, "10.71.2.1", "fd71:2::1")]
@@ -193,6 +195,11 @@ fn remove_left_directories() -> Result<()> {
 pub fn server_v4(offset: u8) -> Ipv4Addr {
     let [a, b, c, d] = SERVER_V4.octets();
     Ipv4Addr::new(a, b, c, d + offset)
+}
+
+/// One of the server's IPv6 addresses; `offset` below [`SERVER_ADDRESSES`].
+pub fn server_v6(offset: u8) -> Ipv6Addr {
+    Ipv6Addr::from_bits(SERVER_V6.to_bits() + u128::from(offset))
 }
 
 /// A port below the ephemeral range, spread by process id and never the same twice in a process.
