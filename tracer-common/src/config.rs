@@ -48,10 +48,18 @@ pub struct Offsets {
     pub bytes_received: u32,
     /// `tcp_sock.total_retrans`
     pub total_retrans: u32,
+    /// `tcp_sock.keepalive_time` in ticks, 0 for that of the namespace
+    pub keepalive_time: u32,
+    /// `net.ipv4.sysctl_tcp_keepalive_time` in ticks
+    pub net_keepalive_time: u32,
     /// `tcp_sock.tcp_wstamp_ns`: departure of the last segment, `CLOCK_MONOTONIC`
     pub tcp_wstamp_ns: u32,
     /// `sk_buff.len`
     pub skb_len: u32,
+    /// `sk_buff.head`
+    pub skb_head: u32,
+    /// `sk_buff.network_header`: where the IP header begins, from `head`
+    pub skb_network_header: u32,
     /// `sk_buff.cb` + `tcp_skb_cb.seq`
     pub cb_seq: u32,
     /// `sk_buff.cb` + `tcp_skb_cb.end_seq`
@@ -80,6 +88,8 @@ pub struct Config {
     pub settings: u32,
     /// Bytes waiting in the ring buffer at which user space is woken early.
     pub wake_bytes: u32,
+    /// Ticks of the kernel's timer in a second (`CONFIG_HZ`); 0 if unknown.
+    pub ticks_per_second: u32,
 }
 
 /// Bits of [`Config::settings`].
@@ -124,4 +134,4 @@ pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1
 }
 
-const _: () = assert!(size_of::<Offsets>() == 26 * 4);
+const _: () = assert!(size_of::<Offsets>() == 30 * 4);

@@ -44,6 +44,9 @@ pub mod flag {
     pub const MIDLIFE: u8 = 4;
     /// `SO_KEEPALIVE` was on when the connection closed.
     pub const KEEPALIVE: u8 = 8;
+    /// The last reset seen while ESTABLISHED had the flag ACK: its sender knew the connection. One that
+    /// does not answers a segment with a reset without it (RFC 9293 section 3.10.7.1).
+    pub const RESET_ACK: u8 = 16;
 }
 
 /// Client bytes, then server bytes.
@@ -157,6 +160,9 @@ pub struct ConnectionState {
     pub first_rcv_nxt: u32,
     /// Process that used the connection last.
     pub owner: u32,
+    /// Idle time before the first keepalive probe, in seconds; 0 if `SO_KEEPALIVE` was off, or if it is
+    /// not known.
+    pub keepalive_idle_s: u32,
     /// Local port, host byte order; 0 until known.
     pub sport: u16,
     /// Server port, host byte order.
@@ -165,6 +171,14 @@ pub struct ConnectionState {
     pub direction: u8,
     /// See [`flag`].
     pub flags: u8,
+    /// TTL or hop limit of the server's last data; 0 if none came, or if it is not known.
+    pub peer_ttl: u8,
+    /// Least TTL of the server's data.
+    pub peer_ttl_min: u8,
+    /// Greatest TTL of the server's data.
+    pub peer_ttl_max: u8,
+    /// TTL or hop limit of the last FIN or reset that came while ESTABLISHED; 0 if none did.
+    pub closing_ttl: u8,
     /// Zero.
     pub padding: [u8; 6],
     /// The turn under way, if `direction` is not [`direction::NONE`].
@@ -212,12 +226,12 @@ const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
     assert!(size_of::<Turn>() == 40);
     assert!(size_of::<TurnBatch>() == 16 + 40 * TURN_BATCH as usize);
-    assert!(size_of::<ConnectionState>() == 616);
+    assert!(size_of::<ConnectionState>() == 624);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
     assert!(core::mem::offset_of!(ConnectionState, src) == 136);
     assert!(core::mem::offset_of!(ConnectionState, netns) == 184);
-    assert!(core::mem::offset_of!(ConnectionState, sport) == 228);
-    assert!(core::mem::offset_of!(ConnectionState, direction) == 232);
+    assert!(core::mem::offset_of!(ConnectionState, sport) == 232);
+    assert!(core::mem::offset_of!(ConnectionState, direction) == 236);
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
     assert!(size_of::<OwnerChange>() == 40);
     assert!(size_of::<ReplySegment>() == 32);

@@ -11,7 +11,7 @@ use tracer_common::config::{ABSENT, Config, Offsets, PortBitmap, has_port};
 static OFFSETS: Offsets = Offsets::ABSENT;
 
 #[unsafe(no_mangle)]
-static CONFIG: Config = Config { settings: 0, wake_bytes: 0 };
+static CONFIG: Config = Config { settings: 0, wake_bytes: 0, ticks_per_second: 0 };
 
 #[unsafe(no_mangle)]
 static PORTS: PortBitmap = [0; 1024];
@@ -36,6 +36,14 @@ pub(crate) fn is_set(setting: u32) -> bool {
 pub(crate) fn wake_bytes() -> u64 {
     // SAFETY: `CONFIG` lives forever and is never written.
     u64::from(unsafe { ptr::read_volatile(&raw const CONFIG.wake_bytes) })
+}
+
+/// `ticks` of the kernel's timer in seconds; 0 if the length of a tick is unknown.
+#[inline(always)]
+pub(crate) fn seconds(ticks: u32) -> u32 {
+    // SAFETY: `CONFIG` lives forever and is never written.
+    let ticks_per_second = unsafe { ptr::read_volatile(&raw const CONFIG.ticks_per_second) };
+    ticks.checked_div(ticks_per_second).unwrap_or(0)
 }
 
 /// Whether connections to `port` are traced.

@@ -17,9 +17,9 @@ use tracer_common::{
 };
 
 use crate::{
-    config::is_set,
+    config::{is_set, seconds},
     emit, filter, maps,
-    sock::{Load, Sock, TcpSock},
+    sock::{Load, Sock, TcpSock, tcp_flag},
 };
 
 /// Now, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -141,6 +141,38 @@ pub(crate) fn client_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>
     state.last_data_ns = now;
 }
 
+/// Data of the server arrived in a packet with this TTL; 0 if it is not known.
+#[inline(always)]
+pub(crate) fn data_ttl(state: &mut ConnectionState, ttl: u8) {
+    if ttl == 0 {
+        return;
+    }
+    if state.peer_ttl_min == 0 || ttl < state.peer_ttl_min {
+        state.peer_ttl_min = ttl;
+    }
+    if ttl > state.peer_ttl_max {
+        state.peer_ttl_max = ttl;
+    }
+    state.peer_ttl = ttl;
+}
+
+/// A segment with FIN or reset arrived. The kernel may still refuse it.
+#[inline(always)]
+pub(crate) fn closing_segment(state: &mut ConnectionState, flags: u8, ttl: u8) {
+    state.closing_ttl = ttl;
+    if flags & (tcp_flag::RST | tcp_flag::ACK) == tcp_flag::RST | tcp_flag::ACK {
+        state.flags |= flag::RESET_ACK;
+    } else {
+        state.flags &= !flag::RESET_ACK;
+    }
+}
+
+/// Whether the packets of the connection are IPv4.
+#[inline(always)]
+pub(crate) fn is_ipv4(state: &ConnectionState) -> bool {
+    u128::from_be_bytes(state.dst) >> 32 == 0xffff
+}
+
 /// A segment with `payload` new bytes arrived.
 #[inline(always)]
 pub(crate) fn server_data<L: Load>(
@@ -245,6 +277,11 @@ pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: Tcp
     state.bytes_received = tcp.bytes_received().saturating_sub(u64::from(fin));
     if sk.flag(|o| &o.sock_keepopen_bit) {
         state.flags |= flag::KEEPALIVE;
+        let own = tcp.keepalive_time();
+        state.keepalive_idle_s = seconds(if own == 0 { sk.default_keepalive_time() } else { own });
+    } else {
+        state.flags &= !flag::KEEPALIVE;
+        state.keepalive_idle_s = 0;
     }
 }
 

@@ -147,12 +147,22 @@ impl<L: Load> Sock<L> {
     /// Inode number of the network namespace.
     #[inline(always)]
     pub(crate) fn netns(self) -> u32 {
+        self.net_field(|o| &o.net_inum)
+    }
+
+    /// Idle time before the first keepalive probe of sockets that set none, in ticks.
+    #[inline(always)]
+    pub(crate) fn default_keepalive_time(self) -> u32 {
+        self.net_field(|o| &o.net_keepalive_time)
+    }
+
+    /// A field of the network namespace.
+    #[inline(always)]
+    fn net_field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
         let net: usize = self.field(|o| &o.skc_net);
-        match offset(|o| &o.net_inum) {
-            // SAFETY: `net` is the namespace of a live socket, which holds a reference to it.
-            Some(offset) => unsafe { L::load(net as *const c_void, offset) },
-            None => 0,
-        }
+        // SAFETY: `net` is the namespace of a live socket, which holds a reference to it, and callers
+        // pick fields of one.
+        unsafe { load_field::<L, T>(net as *const c_void, field) }
     }
 
     /// Destination address, IPv4 as `::ffff:a.b.c.d`.
@@ -255,11 +265,24 @@ impl<L: Load> TcpSock<L> {
         self.field(|o| &o.icsk_retransmits)
     }
 
+    /// Idle time before the first keepalive probe, in ticks; 0 for the default.
+    #[inline(always)]
+    pub(crate) fn keepalive_time(self) -> u32 {
+        self.field(|o| &o.keepalive_time)
+    }
+
     /// When the last segment left, `CLOCK_MONOTONIC`; 0 if unknown.
     #[inline(always)]
     pub(crate) fn last_departure_ns(self) -> u64 {
         self.field(|o| &o.tcp_wstamp_ns)
     }
+}
+
+/// Bits of [`Segment::flags`].
+pub(crate) mod tcp_flag {
+    pub(crate) const FIN: u8 = 1;
+    pub(crate) const RST: u8 = 4;
+    pub(crate) const ACK: u8 = 16;
 }
 
 /// A segment that arrived.
@@ -294,11 +317,30 @@ impl Segment {
         self.field(|o| &o.cb_seq)
     }
 
+    /// TCP flags, as in byte 13 of the header; see [`tcp_flag`].
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u8 {
+        self.field(|o| &o.cb_flags)
+    }
+
+    /// TTL of an IPv4 packet, hop limit of an IPv6 one; 0 if it cannot be read.
+    #[inline(always)]
+    pub(crate) fn ttl(self, is_ipv4: bool) -> u8 {
+        // RFC 791 section 3.1, RFC 8200 section 3.
+        let at = if is_ipv4 { 8 } else { 7 };
+        let head: usize = self.field(|o| &o.skb_head);
+        let network: u16 = self.field(|o| &o.skb_network_header);
+        if head == 0 || network == 0 {
+            return 0;
+        }
+        // SAFETY: the IP header stands there; the helper reads it safely.
+        unsafe { Probed::load(head as *const c_void, u32::from(network) + at) }
+    }
+
     /// Payload length in bytes.
     #[inline(always)]
     pub(crate) fn payload(self) -> u32 {
-        const FIN: u8 = 1;
-        let fin = self.field::<u8>(|o| &o.cb_flags) & FIN;
+        let fin = self.flags() & tcp_flag::FIN;
         self.field::<u32>(|o| &o.cb_end_seq).wrapping_sub(self.seq()).wrapping_sub(u32::from(fin))
     }
 

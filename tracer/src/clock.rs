@@ -1,7 +1,7 @@
 //! The distance between the kernel's clock of records and UTC.
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getres, clock_gettime};
 use tracer_analysis::connection::Clock;
 
 /// Nanoseconds of `clock`.
@@ -29,11 +29,25 @@ pub(crate) fn measure() -> Result<Clock> {
     Ok(Clock { utc_minus_boot_ns: best.1 })
 }
 
+/// Ticks of the kernel's timer in a second (`CONFIG_HZ`): a coarse clock moves once a tick. `None` if the
+/// kernel does not tell.
+pub(crate) fn ticks_per_second() -> Option<u32> {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).ok()?;
+    let nanos = u32::try_from(tick.tv_nsec()).ok().filter(|nanos| *nanos > 0)?;
+    Some((1_000_000_000 + nanos / 2) / nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
+
+    #[test]
+    fn tick_is_one_that_kernels_are_built_with() {
+        let ticks = ticks_per_second().unwrap();
+        assert!([100, 250, 300, 1000].contains(&ticks), "{ticks}");
+    }
 
     #[test]
     fn now_is_now() {

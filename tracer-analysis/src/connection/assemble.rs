@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use tracer_common::record::{ConnectionState, flag};
 
 use super::{
-    Connection, EndCause, EndDuring, Family, Kind, SCHEMA, SeenFrom, ending,
+    Connection, Family, Kind, SCHEMA, SeenFrom,
+    ending::ending,
     messages::{Messages, messages},
     owners,
     replies::Replies,
@@ -23,11 +24,11 @@ pub(super) fn assemble(
     entry.turns.finish(state);
     let midlife = state.flags & flag::MIDLIFE != 0;
     let established = state.established_ns != 0;
-    let end_cause = ending::cause(state);
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let messages = if established { messages(state, &mut entry) } else { Messages::default() };
     let turns = &entry.turns;
+    let end = ending(state, turns, &entry.replies, now_ns);
     let replies = established.then_some(&entry.replies);
     let greeting = replies.and_then(Replies::greeting);
     Connection {
@@ -77,15 +78,17 @@ pub(super) fn assemble(
         idle_gaps_us: Some(turns.gaps_us().to_vec()),
         idle_gaps_omitted: turns.gaps_omitted() + state.turns.saturating_sub(turns.seen()),
         idle_max_survived_us: turns.max_survived_us(),
-        end_cause,
-        end_during: (!established && end_cause != EndCause::Open).then_some(EndDuring::Connect),
-        end_idle_us: established.then(|| turns.idle_at_end_ns(state, now_ns) / 1_000),
-        end_suspect: None,
-        reset_ttl: None,
-        peer_ttl: None,
-        keepalive: (end_cause != EndCause::Open && established)
-            .then_some(state.flags & flag::KEEPALIVE != 0),
-        keepalive_idle_s: None,
+        end_cause: end.cause,
+        end_during: end.during,
+        end_idle_us: end.idle_us,
+        end_unanswered_us: end.unanswered_us,
+        end_suspect: end.suspect,
+        reset_ttl: end.reset_ttl,
+        reset_ack: end.reset_ack,
+        fin_ttl: end.fin_ttl,
+        peer_ttl: end.peer_ttl,
+        keepalive: end.keepalive,
+        keepalive_idle_s: end.keepalive_idle_s,
     }
 }
 

@@ -72,23 +72,28 @@ pub enum EndCause {
 pub enum EndDuring {
     /// Before it was established.
     Connect,
-    /// Before the greeting was complete.
+    /// Before a greeting that welcomes (220) was complete, or at once after it.
     Greeting,
-    /// Between command and reply.
+    /// Between command and reply, or less than 0.1 s after a reply.
     Dialogue,
-    /// While nothing was under way.
+    /// While nothing was under way for 0.1 s or more. A last write that is part of our own close (QUIT
+    /// without waiting, `close_notify`) does not end the idle time.
     Idle,
-    /// At the first write after an idle gap.
+    /// At the first write after an idle gap of 1 s or more, which was never answered.
     Reuse,
 }
 
-/// Who is suspected of having ended a connection that died.
+/// Who is suspected of having ended a connection that its owner did not mean to end. Nobody where an ordinary
+/// end is possible, so never after our own FIN, after 221, or where a QUIT may have been under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndSuspect {
-    /// The server itself.
+    /// The server itself: it said 421, or spoke unasked into an idle session and closed; or its FIN, or a
+    /// reset that acknowledges our data, came with the TTL of its data.
     Peer,
-    /// Something on the path.
+    /// Something on the path: a reset or FIN came with a TTL that the server's data never had; or silence
+    /// met the first write after an idle gap of 1 s or more, or keepalive probes. A path that is down is
+    /// silent too: many of these at the same time, to one destination, mean a path and not a box.
     Middlebox,
 }
 
@@ -229,17 +234,26 @@ pub struct Connection {
     pub end_cause: EndCause,
     /// When in its life.
     pub end_during: Option<EndDuring>,
-    /// Time without data in either direction when it ended.
+    /// Time without data in either direction when it ended. For `reuse` the idle gap before the write that
+    /// found it dead, which is then also the last in `idle_gaps_us`.
     pub end_idle_us: Option<u64>,
+    /// How long the last write had waited for an answer when the connection ended or the application gave
+    /// it up; for `reuse` what the dead session cost the delivery. `None` if it was answered.
+    pub end_unanswered_us: Option<u64>,
     /// Who is suspected.
     pub end_suspect: Option<EndSuspect>,
-    /// TTL or hop limit of the reset that was received.
+    /// TTL or hop limit of the reset that ended it.
     pub reset_ttl: Option<u8>,
-    /// TTL or hop limit of the server's data.
+    /// Whether that reset acknowledged our data: its sender knew the connection. A host that has forgotten
+    /// it answers with a reset that does not (RFC 9293 section 3.10.7.1).
+    pub reset_ack: Option<bool>,
+    /// TTL or hop limit of the server's FIN, if that ended it.
+    pub fin_ttl: Option<u8>,
+    /// TTL or hop limit of the server's last data.
     pub peer_ttl: Option<u8>,
-    /// Whether `SO_KEEPALIVE` was on.
+    /// Whether `SO_KEEPALIVE` was on when it ended.
     pub keepalive: Option<bool>,
-    /// Idle time before the first keepalive probe.
+    /// Idle time before the first keepalive probe; `None` if there are none.
     pub keepalive_idle_s: Option<u32>,
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Replies {
     /// reorders, and when two CPUs handed them over and the later buffer was read first.
     ahead: BTreeMap<u32, (u64, Vec<u8>)>,
     greeting: Option<Greeting>,
+    last_code: Option<u16>,
     counts: BTreeMap<u16, u32>,
     dialogue: Dialogue,
     /// When the first byte of the reply under way arrived.
@@ -123,6 +124,7 @@ impl Replies {
 
     fn reply(&mut self, reply: &Reply, time_ns: u64) {
         *self.counts.entry(reply.code).or_insert(0) += 1;
+        self.last_code = Some(reply.code);
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
@@ -163,6 +165,11 @@ impl Replies {
             phases.starttls_ns = None;
         }
         Told { phases, ..Told::default() }
+    }
+
+    /// Code of the last reply; `None` if that may be missing, and if TLS hid it.
+    pub(super) fn last_code(&self) -> Option<u16> {
+        self.counts().and(self.last_code).filter(|_| self.tls.is_none())
     }
 
     /// When the server's first TLS record arrived, `CLOCK_BOOTTIME`.

@@ -132,7 +132,7 @@ mod tests {
     use tracer_common::record::{Turn, TurnBatch, direction};
 
     use super::*;
-    use crate::connection::{EndCause, Family, Tls};
+    use crate::connection::{EndCause, EndDuring, Family, Tls};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -194,8 +194,12 @@ mod tests {
             (0, Some(1_000_000))
         );
         assert_eq!(
-            (connection.end_cause, connection.end_idle_us),
-            (EndCause::LocalFin, Some(4_000_000))
+            (connection.end_cause, connection.end_during),
+            (EndCause::LocalFin, Some(EndDuring::Reuse))
+        );
+        assert_eq!(
+            (connection.end_idle_us, connection.end_unanswered_us),
+            (Some(3_000_000), Some(4_000_000))
         );
         assert_eq!(connection.lifetime_us, Some(10_000_001));
     }

@@ -19,8 +19,20 @@ pub(super) struct Turns {
     gaps_us: Vec<u64>,
     gaps_omitted: u32,
     max_survived_us: Option<u64>,
-    /// When the write of the close began, and the last data before it.
-    closing: Option<(u64, u64)>,
+    unanswered: Option<Unanswered>,
+}
+
+/// What the client wrote last, if no byte of the server came after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unanswered {
+    /// When it was written.
+    pub(super) start_ns: u64,
+    /// Time without data before it, 0 after the greeting; `None` if the turn before was lost.
+    pub(super) gap_ns: Option<u64>,
+    /// Bytes written.
+    pub(super) bytes: u32,
+    /// It belongs to our own close.
+    pub(super) closing: bool,
 }
 
 impl Turns {
@@ -57,29 +69,27 @@ impl Turns {
             return;
         }
         let current = &state.current;
-        if self.seen > 0 && is_closing(state, current) {
-            self.closing = Some((current.start_ns, self.last_ns));
+        let gap_ns = match self.seen {
+            0 => 0,
+            _ => current.start_ns.saturating_sub(self.last_ns),
+        };
+        let closing = is_closing(state, current);
+        if closing && self.seen > 0 {
             self.seen = self.seen.saturating_add(1);
         } else {
             self.turn(current);
         }
+        self.unanswered = (current.first_byte_ns == 0).then_some(Unanswered {
+            start_ns: current.start_ns,
+            gap_ns: (self.seen == state.turns).then_some(gap_ns),
+            bytes: current.client_bytes,
+            closing,
+        });
     }
 
-    /// Time without data in either direction before the end, in nanoseconds. The end is the first of
-    /// FIN, reset and CLOSE, or `now_ns`; a server that speaks unasked into an idle session and closes
-    /// it ended the gap when it spoke, and so did a write that belongs to our own close.
-    pub(super) fn idle_at_end_ns(&self, state: &ConnectionState, now_ns: u64) -> u64 {
-        if state.idle_from_ns != 0 {
-            return state.idle_until_ns.saturating_sub(state.idle_from_ns);
-        }
-        if let Some((begun, last)) = self.closing {
-            return begun.saturating_sub(last);
-        }
-        let end_ns = match ending::first_end_ns(state) {
-            0 => now_ns,
-            end_ns => end_ns,
-        };
-        end_ns.saturating_sub(state.last_data_ns)
+    /// The last write, if nobody answered it. Known once the turns are [finished](Self::finish).
+    pub(super) fn unanswered(&self) -> Option<&Unanswered> {
+        self.unanswered.as_ref()
     }
 
     /// Turns seen; fewer than the kernel counted if some were lost on the way.
@@ -145,6 +155,7 @@ mod tests {
     fn write_of_our_own_close_ends_no_gap() {
         let current = turn(9 * SECOND, false);
         let state = |local_fin_ns| ConnectionState {
+            turns: 2,
             local_fin_ns,
             direction: direction::CLIENT,
             current,
@@ -158,26 +169,28 @@ mod tests {
         let closed_at_once = state(9 * SECOND + 5_000);
         turns.finish(&closed_at_once);
         assert_eq!((turns.seen(), turns.gaps_us(), turns.max_survived_us()), (2, &[][..], None));
-        assert_eq!(turns.idle_at_end_ns(&closed_at_once, 0), 7 * SECOND);
+        let closing =
+            Unanswered { start_ns: 9 * SECOND, gap_ns: Some(7 * SECOND), bytes: 6, closing: true };
+        assert_eq!(turns.unanswered(), Some(&closing));
 
         let silent = state(29 * SECOND);
         given_up.finish(&silent);
         assert_eq!((given_up.gaps_us(), given_up.max_survived_us()), (&[7_000_000][..], None));
-        assert_eq!(given_up.idle_at_end_ns(&silent, 0), 20 * SECOND);
+        assert_eq!(given_up.unanswered(), Some(&Unanswered { closing: false, ..closing }));
     }
 
     #[test]
-    fn server_that_speaks_into_an_idle_session_ends_the_gap() {
-        let mut turns = Turns::default();
-        turns.turn(&turn(SECOND, true));
+    fn gap_after_a_lost_turn_is_not_known() {
         let state = ConnectionState {
-            idle_from_ns: SECOND,
-            idle_until_ns: 301 * SECOND,
-            last_data_ns: 301 * SECOND,
-            peer_fin_ns: 301 * SECOND + 70_000,
+            turns: 3,
+            direction: direction::CLIENT,
+            current: turn(9 * SECOND, false),
             ..ConnectionState::zeroed()
         };
-        assert_eq!(turns.idle_at_end_ns(&state, 0), 300 * SECOND);
+        let mut turns = Turns::default();
+        turns.turn(&turn(2 * SECOND, true));
+        turns.finish(&state);
+        assert_eq!(turns.unanswered().unwrap().gap_ns, None);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Tracepoint `tcp:tcp_probe`: data from the server.
+//! Tracepoint `tcp:tcp_probe`: data from the server, and the FIN or reset that ends it.
 //!
 //! Fired by the first statement of `tcp_rcv_established`, once per inbound segment while ESTABLISHED,
 //! before any validation; since Linux 4.16. In softirq, or in the process that releases the socket lock
-//! when the segment had to wait in the backlog (the time is then late by microseconds).
+//! when the segment had to wait in the backlog (the time is then late by microseconds). A reset passes
+//! here on its way to `tcp_reset`, whose own tracepoint does not have the packet. In other states than
+//! ESTABLISHED nothing passes.
 
 use core::ffi::c_void;
 
@@ -15,7 +17,7 @@ use tracer_common::{
 use crate::{
     config::is_traced_port,
     connection, emit, maps,
-    sock::{Segment, Sock, TcpSock, Typed},
+    sock::{Segment, Sock, TcpSock, Typed, tcp_flag},
 };
 
 /// `(struct sock *sk, struct sk_buff *skb)`
@@ -26,13 +28,24 @@ fn tcp_probe(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let segment = Segment::new(ctx.arg::<*const c_void>(1));
-    if segment.payload() == 0 {
-        return 0; // an acknowledgement, a bare FIN, a reset
+    let flags = segment.flags();
+    let payload = segment.payload();
+    let closing = flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
+    if payload == 0 && !closing {
+        return 0; // an acknowledgement
     }
-    if let Some(connection) = connection::get(sk.key())
-        && let Some(tcp) = sk.tcp()
-    {
-        data(connection, tcp, segment);
+    if let Some(connection) = connection::get(sk.key()) {
+        if closing {
+            let ttl = segment.ttl(connection::is_ipv4(connection));
+            connection::closing_segment(connection, flags, ttl);
+        }
+        // What a reset carries is text about it (RFC 9293 section 3.5.3).
+        if payload != 0
+            && flags & tcp_flag::RST == 0
+            && let Some(tcp) = sk.tcp()
+        {
+            data(connection, tcp, segment);
+        }
     }
     0
 }
@@ -47,6 +60,7 @@ fn data(connection: &mut ConnectionState, tcp: TcpSock<Typed>, segment: Segment)
     let now = connection::now_ns();
     let payload_new = if new < payload { new } else { payload };
     connection::server_data(connection, tcp, payload_new, now);
+    connection::data_ttl(connection, segment.ttl(connection::is_ipv4(connection)));
     if connection.flags & flag::REPLIES != 0 {
         if maps::STOPPED.get_ptr(connection.id).is_some() {
             connection.flags &= !flag::REPLIES;

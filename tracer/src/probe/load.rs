@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use tracer_common::config::{Config, Offsets, PortBitmap, Selected, setting};
 
 use super::{offsets, preflight::KERNEL_BTF};
+use crate::clock;
 
 /// Bytes in the ring buffer at which user space is woken before its time.
 const WAKE_BYTES: u32 = 128 << 10;
@@ -61,7 +62,11 @@ impl Settings {
             (!self.cgroups.is_empty(), setting::FILTER_CGROUP),
         ];
         let settings = bits.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
-        Config { settings, wake_bytes: WAKE_BYTES.min(self.ring_size / 2) }
+        Config {
+            settings,
+            wake_bytes: WAKE_BYTES.min(self.ring_size / 2),
+            ticks_per_second: clock::ticks_per_second().unwrap_or(0),
+        }
     }
 
     fn port_bitmap(&self) -> PortBitmap {

@@ -101,8 +101,12 @@ impl Types {
             bytes_sent: self.need("tcp_sock", "bytes_sent")?,
             bytes_received: self.need("tcp_sock", "bytes_received")?,
             total_retrans: self.need("tcp_sock", "total_retrans")?,
+            keepalive_time: self.find("tcp_sock", "keepalive_time"),
+            net_keepalive_time: self.find("net", "ipv4.sysctl_tcp_keepalive_time"),
             tcp_wstamp_ns: self.find("tcp_sock", "tcp_wstamp_ns"),
             skb_len: self.need("sk_buff", "len")?,
+            skb_head: self.find("sk_buff", "head"),
+            skb_network_header: self.find("sk_buff", "network_header"),
             cb_seq: cb + self.need("tcp_skb_cb", "seq")?,
             cb_end_seq: cb + self.need("tcp_skb_cb", "end_seq")?,
             cb_flags: cb + self.need("tcp_skb_cb", "tcp_flags")?,
@@ -170,5 +174,13 @@ mod tests {
         let offsets = read(path).unwrap();
         assert!(offsets.skc_dport < 64 && offsets.write_seq > offsets.inet_sport, "{offsets:?}");
         assert_ne!(offsets.sock_done_bit, offsets.sock_keepopen_bit);
+        // Fields that are optional, but that every kernel so far has.
+        let optional = [
+            offsets.keepalive_time,
+            offsets.net_keepalive_time,
+            offsets.skb_head,
+            offsets.skb_network_header,
+        ];
+        assert!(!optional.contains(&ABSENT), "{offsets:?}");
     }
 }

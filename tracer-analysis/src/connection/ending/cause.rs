@@ -1,15 +1,15 @@
-//! What ended a connection, from the facts of the kernel.
+//! What ended a connection: order of FINs and resets, socket error, data without acknowledgement.
 
 use tracer_common::record::{ConnectionState, flag};
 
-use super::EndCause;
+use crate::connection::EndCause;
 
 /// Error numbers of a connection that was given up for want of an answer: `ENETUNREACH`, `ETIMEDOUT`,
 /// `EHOSTUNREACH` (a soft error of the path that the timeout reports instead).
 const NO_ANSWER: [u32; 3] = [101, 110, 113];
 
 /// The first of FIN and reset, in either direction, and the kernel's CLOSE; 0 if none has come.
-pub(super) fn first_end_ns(state: &ConnectionState) -> u64 {
+pub(in crate::connection) fn first_end_ns(state: &ConnectionState) -> u64 {
     [
         state.local_fin_ns,
         state.peer_fin_ns,

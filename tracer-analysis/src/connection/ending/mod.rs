@@ -1,0 +1,78 @@
+//! How a connection ended: the cause, the moment, and who is suspected, each from facts of the kernel.
+
+mod cause;
+mod during;
+mod suspect;
+
+use tracer_common::record::ConnectionState;
+
+use super::{EndCause, EndDuring, EndSuspect, replies::Replies, turns::Turns};
+
+pub(super) use self::cause::first_end_ns;
+
+/// A pause before a write that is long enough to call the write a reuse of an idle session, and to suspect
+/// a box on the path of having forgotten it. Pauses within a dialogue are shorter (a client that reads a
+/// body from a slow disk), and timers of boxes longer.
+const REUSE_NS: u64 = 1_000_000_000;
+
+/// How a connection ended, in the words of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) cause: EndCause,
+    pub(super) during: Option<EndDuring>,
+    pub(super) idle_us: Option<u64>,
+    pub(super) unanswered_us: Option<u64>,
+    pub(super) suspect: Option<EndSuspect>,
+    pub(super) reset_ttl: Option<u8>,
+    pub(super) reset_ack: Option<bool>,
+    pub(super) fin_ttl: Option<u8>,
+    pub(super) peer_ttl: Option<u8>,
+    pub(super) keepalive: Option<bool>,
+    pub(super) keepalive_idle_s: Option<u32>,
+}
+
+/// Everything that is known of one connection; the turns are finished.
+#[derive(Debug, Clone, Copy)]
+struct Facts<'a> {
+    state: &'a ConnectionState,
+    turns: &'a Turns,
+    replies: &'a Replies,
+    /// The first FIN, reset or CLOSE; the end of the trace if there was none.
+    end_ns: u64,
+}
+
+/// The ending of the connection of `state`, whose `turns` are finished; still open ones as of `now_ns`.
+pub(super) fn ending(
+    state: &ConnectionState,
+    turns: &Turns,
+    replies: &Replies,
+    now_ns: u64,
+) -> Ending {
+    use tracer_common::record::flag;
+
+    let end_ns = match first_end_ns(state) {
+        0 => now_ns,
+        end_ns => end_ns,
+    };
+    let facts = Facts { state, turns, replies, end_ns };
+    let cause = cause::cause(state);
+    let during = (cause != EndCause::Open).then(|| during::during(facts)).flatten();
+    let established = state.established_ns != 0;
+    let of = |wanted, ttl: u8| (cause == wanted && ttl != 0).then_some(ttl);
+    let reset_ttl = of(EndCause::RstReceived, state.closing_ttl);
+    let waited = turns.unanswered().filter(|write| !write.closing);
+    let closed = established && cause != EndCause::Open;
+    Ending {
+        cause,
+        during,
+        idle_us: established.then(|| during::idle_ns(facts, during) / 1_000),
+        unanswered_us: waited.map(|write| end_ns.saturating_sub(write.start_ns) / 1_000),
+        suspect: suspect::suspect(facts, cause, during),
+        reset_ttl,
+        reset_ack: reset_ttl.map(|_| state.flags & flag::RESET_ACK != 0),
+        fin_ttl: of(EndCause::PeerFin, state.closing_ttl),
+        peer_ttl: (state.peer_ttl != 0).then_some(state.peer_ttl),
+        keepalive: closed.then_some(state.flags & flag::KEEPALIVE != 0),
+        keepalive_idle_s: (closed && state.keepalive_idle_s != 0).then_some(state.keepalive_idle_s),
+    }
+}
