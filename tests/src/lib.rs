@@ -29,6 +29,7 @@ pub mod report;
 pub mod served;
 pub mod server;
 pub mod session;
+pub mod single;
 pub mod sink;
 pub mod socket_statistics;
 pub mod tracer;

@@ -1,6 +1,6 @@
 //! Recordings, read as plain JSON: the schema is tested here, not shared.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -56,6 +56,27 @@ impl Record {
         ensure!(
             value.is_null() || *value == expected,
             "{name} is {value}, expected {expected}: {}",
+            self.json
+        );
+        Ok(())
+    }
+
+    /// Fails unless `end_cause`, `end_during` and `end_suspect` are these.
+    pub fn ensure_ending(&self, expected: [Option<&str>; 3]) -> Result<()> {
+        for (name, expected) in ["end_cause", "end_during", "end_suspect"].into_iter().zip(expected)
+        {
+            let value = self.text(name)?;
+            ensure!(value == expected, "{name} is {value:?}, expected {expected:?}: {}", self.json);
+        }
+        Ok(())
+    }
+
+    /// Fails unless a field in microseconds is known and within a tenth of a second of `expected`.
+    pub fn ensure_near(&self, name: &str, expected: Duration) -> Result<()> {
+        let value = Duration::from_micros(self.known(name)?);
+        ensure!(
+            value.abs_diff(expected) < Duration::from_millis(100),
+            "{name} is {value:?}, expected {expected:?}: {}",
             self.json
         );
         Ok(())

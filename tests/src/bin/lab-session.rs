@@ -1,7 +1,8 @@
 //! A client process of its own, for tests about pids, users and sockets that change hands.
 //!
 //! `lab-session dial ADDRESS` waits for a line on standard input, then makes one session with one
-//! message. `lab-session take-over` receives a connected socket over the Unix socket that is its
+//! message. `lab-session wait ADDRESS` says EHLO and a line on standard output, then does nothing until it is
+//! killed. `lab-session take-over` receives a connected socket over the Unix socket that is its
 //! standard input, hands over one message and quits.
 
 use std::{
@@ -28,12 +29,21 @@ fn main() -> Result<()> {
             session.message(BODY)?;
             session.quit()
         }
+        ["wait", address] => {
+            let address = address.parse().with_context(|| format!("address {address}"))?;
+            let mut session = Session::connect_here(address, SocketKind::Native, |_| Ok(()))?;
+            session.begin()?;
+            println!("waiting");
+            loop {
+                std::thread::park();
+            }
+        }
         ["take-over"] => {
             let mut session = Session::over(TcpStream::from(received_socket()?))?;
             session.message(BODY)?;
             session.quit()
         }
-        _ => bail!("usage: lab-session dial ADDRESS | take-over"),
+        _ => bail!("usage: lab-session dial ADDRESS | wait ADDRESS | take-over"),
     }
 }
 

@@ -1,0 +1,158 @@
+//! Connections that end in silence: nobody says that they are over.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use tests::{
+    lab::Lab,
+    prerequisite::{Prerequisite, skipped},
+    recording::Record,
+    server::Script,
+    single::trace,
+};
+
+const NEEDS: [Prerequisite; 3] =
+    [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Tcpdump];
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A pause within a dialogue, and one long enough for the next write to be a reuse.
+const SHORT: Duration = Duration::from_millis(600);
+const LONG: Duration = Duration::from_millis(1_400);
+
+fn mail_server() -> Script {
+    Script::mail_server("220 server.test ESMTP")
+}
+
+#[test]
+fn server_falls_silent() {
+    if skipped("server_falls_silent", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let limit = Some(Duration::from_millis(1_500));
+    let prepare = |socket: &socket2::Socket| socket.set_tcp_user_timeout(limit);
+    let (record, flow) = trace(&lab, mail_server(), prepare, |mut session| {
+        session.begin().unwrap();
+        lab.router_drop(&format!("tcp sport {}", lab.port())).unwrap();
+        lab.router_rules(&format!("add rule inet box path tcp dport {} drop", lab.port())).unwrap();
+        session.send(b"NOOP\r\n").unwrap();
+        let error = session.wait_for_end(PATIENCE).unwrap().unwrap();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::ETIMEDOUT as i32), "{error}");
+    })
+    .unwrap();
+    // Somebody fell silent in the middle of a dialogue: it could be anybody.
+    record.ensure_ending([Some("timeout"), Some("dialogue"), None]).unwrap();
+    assert!(flow.retransmitted_segments > 0);
+    let retransmits = record.known("retransmits").unwrap();
+    assert_eq!(retransmits, u64::from(flow.retransmitted_segments), "{}", record.json());
+    assert_eq!(record.known("bytes_sent").unwrap(), flow.sent.total, "{}", record.json());
+}
+
+#[test]
+fn keepalive_goes_unanswered() {
+    if skipped("keepalive_goes_unanswered", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let second = Duration::from_secs(1);
+    let prepare = |socket: &socket2::Socket| {
+        let keepalive = socket2::TcpKeepalive::new().with_time(second).with_interval(second);
+        socket.set_tcp_keepalive(&keepalive.with_retries(1))
+    };
+    let (record, _) = trace(&lab, mail_server(), prepare, |mut session| {
+        session.begin().unwrap();
+        lab.router_drop(&format!("tcp dport {}", lab.port())).unwrap();
+        assert!(session.wait_for_end(PATIENCE).unwrap().is_some());
+    })
+    .unwrap();
+    record.ensure_ending([Some("timeout"), Some("idle"), Some("middlebox")]).unwrap();
+    assert_eq!(record.field("keepalive").unwrap(), true, "{}", record.json());
+    assert_eq!(record.known("keepalive_idle_s").unwrap(), 1, "{}", record.json());
+}
+
+#[test]
+fn keepalive_time_is_that_of_the_namespace() {
+    if skipped("keepalive_time_is_that_of_the_namespace", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    lab.client.sysctl("net.ipv4.tcp_keepalive_time", "4321").unwrap();
+    let prepare = |socket: &socket2::Socket| socket.set_keepalive(true);
+    let (record, _) = trace(&lab, mail_server(), prepare, |mut session| {
+        session.begin().unwrap();
+        session.quit().unwrap();
+    })
+    .unwrap();
+    assert_eq!(record.field("keepalive").unwrap(), true, "{}", record.json());
+    assert_eq!(record.known("keepalive_idle_s").unwrap(), 4321, "{}", record.json());
+}
+
+/// A client that waits a second and a half for an answer to the write after `gap`.
+fn trace_give_up(gap: Duration) -> Record {
+    let lab = Lab::up().unwrap();
+    // The orphaned socket must not linger for the many minutes of the default.
+    lab.client.sysctl("net.ipv4.tcp_orphan_retries", "3").unwrap();
+    let patience = Duration::from_millis(1_500);
+    let (record, _) = trace(
+        &lab,
+        mail_server(),
+        |_| Ok(()),
+        |mut session| {
+            session.begin().unwrap();
+            let start = Instant::now();
+            thread::sleep(gap / 3);
+            lab.router_drop(&format!("tcp dport {}", lab.port())).unwrap();
+            thread::sleep(gap.saturating_sub(start.elapsed()));
+            session.send(b"RSET\r\n").unwrap();
+            thread::sleep(patience);
+            session.close();
+        },
+    )
+    .unwrap();
+    record.ensure_near("end_unanswered_us", patience).unwrap();
+    record
+}
+
+#[test]
+fn client_gives_up_a_silent_server() {
+    if skipped("client_gives_up_a_silent_server", &NEEDS) {
+        return;
+    }
+    let record = trace_give_up(LONG);
+    record.ensure_ending([Some("unanswered"), Some("reuse"), Some("middlebox")]).unwrap();
+    record.ensure_near("end_idle_us", LONG).unwrap();
+}
+
+#[test]
+fn client_gives_up_in_a_dialogue() {
+    if skipped("client_gives_up_in_a_dialogue", &NEEDS) {
+        return;
+    }
+    let record = trace_give_up(SHORT);
+    record.ensure_ending([Some("unanswered"), Some("dialogue"), None]).unwrap();
+}
+
+/// The router says that the server is gone: no box is suspected, although the session had idled.
+#[test]
+fn link_of_the_server_goes_down() {
+    if skipped("link_of_the_server_goes_down", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    // The router looks for its neighbour for three seconds before it tells.
+    let limit = Some(Duration::from_secs(6));
+    let prepare = |socket: &socket2::Socket| socket.set_tcp_user_timeout(limit);
+    let (record, _) = trace(&lab, mail_server(), prepare, |mut session| {
+        session.begin().unwrap();
+        lab.server.run("ip", ["link", "set", "s0", "down"]).unwrap();
+        thread::sleep(LONG);
+        session.send(b"RSET\r\n").unwrap();
+        let error = session.wait_for_end(Duration::from_secs(30)).unwrap().unwrap();
+        assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EHOSTUNREACH as i32), "{error}");
+    })
+    .unwrap();
+    record.ensure_ending([Some("timeout"), Some("reuse"), None]).unwrap();
+}
