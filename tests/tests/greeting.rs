@@ -112,7 +112,7 @@ fn never_sent() {
     assert_eq!(record.number("greeting_us").unwrap(), None, "{}", record.json());
     assert_eq!(record.number("banner_code").unwrap(), None, "{}", record.json());
     assert_eq!(record.text("end_cause").unwrap(), Some("local_fin"), "{}", record.json());
-    record.ensure_right_or_unknown("end_during", "greeting").unwrap();
+    record.ensure_ending([Some("local_fin"), Some("greeting"), None]).unwrap();
     check_about(record, "lifetime_us", 300_000);
 }
 

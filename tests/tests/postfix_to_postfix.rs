@@ -89,6 +89,8 @@ impl Outcome {
         assert_eq!(self.deliveries.last().unwrap().conn_use, u32::try_from(MAILS).ok());
         let first = u64::from(self.deliveries[0].pid);
         assert_eq!(record.known("pid").unwrap(), first, "{}", record.json());
+        // The cache closes what it kept too long, under TLS with a `close_notify` before.
+        record.ensure_ending([Some("local_fin"), Some("idle"), None]).unwrap();
         record
     }
 
@@ -116,7 +118,6 @@ fn cached_connection_in_cleartext() {
     // The cache keeps it for two seconds after the last mail.
     let idle = record.known("end_idle_us").unwrap();
     assert!((1_500_000..3_000_000).contains(&idle), "{}", record.json());
-    record.ensure_right_or_unknown("end_during", "idle").unwrap();
     assert_eq!(record.field("replies").unwrap()["354"], MAILS, "{}", record.json());
     // EHLO, then per mail the envelope, the body, and RSET before all mails but the first.
     assert_eq!(record.known("turns").unwrap(), 3 * MAILS as u64, "{}", record.json());

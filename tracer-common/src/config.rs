@@ -28,6 +28,8 @@ pub struct Offsets {
     pub net_inum: u32,
     /// `sock.sk_err`
     pub sk_err: u32,
+    /// `sock.sk_err_soft`
+    pub sk_err_soft: u32,
     /// `sock.__sk_common.skc_flags`: bits of `enum sock_flags`
     pub sk_flags: u32,
     /// `inet_sock.inet_sport`, network byte order; still valid at CLOSE
@@ -134,4 +136,4 @@ pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1
 }
 
-const _: () = assert!(size_of::<Offsets>() == 30 * 4);
+const _: () = assert!(size_of::<Offsets>() == 31 * 4);

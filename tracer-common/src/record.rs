@@ -148,7 +148,8 @@ pub struct ConnectionState {
     pub retransmits: u32,
     /// Smoothed round-trip time at the last data from the server, in microseconds.
     pub srtt_us: u32,
-    /// Error number that ended the connection, 0 for none.
+    /// Error number that ended the connection, 0 for none. Until it ends, of a close that was not answered:
+    /// what the path has said about it.
     pub errno: u32,
     /// Bytes not acknowledged when this host began to close.
     pub unacked: u32,

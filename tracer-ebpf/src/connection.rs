@@ -287,9 +287,10 @@ pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: Tcp
 
 /// This host begins to close.
 #[inline(always)]
-pub(crate) fn local_close<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>) {
+pub(crate) fn local_close<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>) {
     state.unacked = tcp.write_seq().wrapping_sub(tcp.snd_una());
     if state.unacked != 0 && tcp.unanswered_timeouts() != 0 {
         state.flags |= flag::CLOSED_UNANSWERED;
+        state.errno = sk.soft_error();
     }
 }

@@ -135,6 +135,12 @@ impl<L: Load> Sock<L> {
         self.field(|o| &o.sk_err)
     }
 
+    /// `sk_err_soft`: what the path said that does not end the connection by itself.
+    #[inline(always)]
+    pub(crate) fn soft_error(self) -> u32 {
+        self.field(|o| &o.sk_err_soft)
+    }
+
     /// Bit `bit` of `sk_flags`.
     #[inline(always)]
     pub(crate) fn flag(self, bit: fn(&Offsets) -> &u32) -> bool {

@@ -54,13 +54,13 @@ fn change(connection: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>
         state::FIN_WAIT1 | state::LAST_ACK => {
             // Both are set by `tcp_close` and `tcp_shutdown` only, in the process that closes.
             connection::used_by_current(connection, hook::INET_SOCK_SET_STATE);
-            connection::local_close(connection, tcp);
+            connection::local_close(connection, sk, tcp);
             connection.local_fin_ns = now;
         }
         state::CLOSE_WAIT | state::CLOSING => connection.peer_fin_ns = now,
         state::CLOSE => {
             if connection.local_fin_ns == 0 {
-                connection::local_close(connection, tcp);
+                connection::local_close(connection, sk, tcp);
             }
             let errno = sk.error();
             if errno != 0 {

@@ -91,6 +91,7 @@ impl Types {
             skc_net: self.find("sock", "__sk_common.skc_net.net"),
             net_inum: self.find("net", "ns.inum"),
             sk_err: self.need("sock", "sk_err")?,
+            sk_err_soft: self.find("sock", "sk_err_soft"),
             sk_flags: self.need("sock", "__sk_common.skc_flags")?,
             inet_sport: self.need("inet_sock", "inet_sport")?,
             icsk_retransmits: self.need("inet_connection_sock", "icsk_retransmits")?,
@@ -176,6 +177,7 @@ mod tests {
         assert_ne!(offsets.sock_done_bit, offsets.sock_keepopen_bit);
         // Fields that are optional, but that every kernel so far has.
         let optional = [
+            offsets.sk_err_soft,
             offsets.keepalive_time,
             offsets.net_keepalive_time,
             offsets.skb_head,

@@ -27,7 +27,9 @@ pub(in crate::connection) fn first_end_ns(state: &ConnectionState) -> u64 {
 /// contain one.
 pub(super) fn cause(state: &ConnectionState) -> EndCause {
     if state.closed_ns == 0 {
-        return EndCause::Open;
+        // The application has left; only the kernel still tries to reach the server.
+        let given_up = state.local_fin_ns != 0 && state.flags & flag::CLOSED_UNANSWERED != 0;
+        return if given_up { EndCause::Unanswered } else { EndCause::Open };
     }
     if state.established_ns == 0 {
         return if state.errno == 0 { EndCause::LocalFin } else { EndCause::ConnectError };

@@ -3,8 +3,10 @@
 mod cause;
 mod during;
 mod suspect;
+#[cfg(test)]
+mod tests;
 
-use tracer_common::record::ConnectionState;
+use tracer_common::record::{ConnectionState, flag};
 
 use super::{EndCause, EndDuring, EndSuspect, replies::Replies, turns::Turns};
 
@@ -48,8 +50,6 @@ pub(super) fn ending(
     replies: &Replies,
     now_ns: u64,
 ) -> Ending {
-    use tracer_common::record::flag;
-
     let end_ns = match first_end_ns(state) {
         0 => now_ns,
         end_ns => end_ns,

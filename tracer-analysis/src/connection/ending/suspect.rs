@@ -74,7 +74,9 @@ fn of_a_packet(
 /// as likely.
 fn of_silence(facts: Facts<'_>, during: Option<EndDuring>) -> Option<EndSuspect> {
     const ETIMEDOUT: u32 = 110;
-    (was_idle(facts, during) && facts.state.errno == ETIMEDOUT).then_some(EndSuspect::Middlebox)
+    let state = facts.state;
+    let to_the_end = state.errno == ETIMEDOUT || state.closed_ns == 0 && state.errno == 0;
+    (was_idle(facts, during) && to_the_end).then_some(EndSuspect::Middlebox)
 }
 
 fn was_idle(facts: Facts<'_>, during: Option<EndDuring>) -> bool {
