@@ -12,8 +12,10 @@ pub mod hook {
     pub const TCP_SENDMSG_LOCKED: u32 = 3;
     /// `tcp_rcv_space_adjust`
     pub const TCP_RCV_SPACE_ADJUST: u32 = 4;
+    /// `tcp_retransmit_skb`
+    pub const TCP_RETRANSMIT_SKB: u32 = 5;
     /// Number of hooks.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 6;
 }
 
 /// Why something was lost; the index of a column in the map `DROPS`.

@@ -258,6 +258,14 @@ fn keep_turn(state: &mut ConnectionState, hook: u32) {
     }
 }
 
+/// A segment was sent again.
+#[inline(always)]
+pub(crate) fn retransmitted<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>, now: u64) {
+    if state.local_fin_ns == 0 && state.established_ns != 0 {
+        notice_write(state, tcp, now, hook::TCP_RETRANSMIT_SKB);
+    }
+}
+
 /// Takes the counters as they stand; they are zeroed between CLOSE and destroy.
 #[inline(always)]
 pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>, now: u64) {

@@ -194,6 +194,7 @@ impl Kernel {
             (hook::TCP_PROBE, "tcp_probe"),
             (hook::TCP_SENDMSG_LOCKED, "tcp_sendmsg_locked"),
             (hook::TCP_RCV_SPACE_ADJUST, "tcp_rcv_space_adjust"),
+            (hook::TCP_RETRANSMIT_SKB, "tcp_retransmit_skb"),
         ];
         for (row, name) in rows {
             let count = |reason| self.drop_count(counters::index(row, reason));

@@ -2,7 +2,8 @@
 //!
 //! Fired by `__tcp_retransmit_skb` (timeout, fast retransmit, tail loss probe, SYN); since Linux 4.15.
 //! Up to 6.16 only after success, later after failure as well, so the count of the record is the
-//! kernel's own (`total_retrans`) and only the time is taken here. In a timer or softirq.
+//! kernel's own (`total_retrans`) and only the time is taken here. In a timer or softirq. Where no hook
+//! reports writes, one that nobody answers is noticed here, a retransmission timeout late.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
@@ -19,7 +20,11 @@ fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     if is_traced_port(sk.dport())
         && let Some(connection) = connection::get(sk.key())
     {
-        connection.last_retransmit_ns = connection::now_ns();
+        let now = connection::now_ns();
+        connection.last_retransmit_ns = now;
+        if let Some(tcp) = sk.tcp() {
+            connection::retransmitted(connection, tcp, now);
+        }
     }
     0
 }
