@@ -2,7 +2,8 @@
 //! the caller counts.
 
 use tracer_common::record::{
-    ConnectionState, OwnerChange, ReplySegment, TURN_BATCH, TurnBatch, direction, kind,
+    ConnectionState, DECRYPTED_PIECE_BYTES, DecryptedReply, Opened, OwnerChange, ReplySegment,
+    TURN_BATCH, TurnBatch, direction, kind,
 };
 
 /// One record of the ring buffer.
@@ -14,6 +15,10 @@ pub enum Event {
     Turns(Box<TurnBatch>),
     /// A connection has a new owner.
     Owner(OwnerChange),
+    /// A connection is opened.
+    Opened(Opened),
+    /// What a process read from the TLS session of a connection.
+    Decrypted(Box<DecryptedReply>),
 }
 
 /// Why a record could not be decoded.
@@ -54,6 +59,15 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Turns(Box::new(batch)))
         }
         kind::OWNER => Ok(Event::Owner(read(bytes)?)),
+        kind::OPENED => Ok(Event::Opened(read(bytes)?)),
+        kind::DECRYPTED => {
+            let reply: DecryptedReply = read(bytes)?;
+            if reply.len > DECRYPTED_PIECE_BYTES {
+                let value = u64::from(reply.len);
+                return Err(DecodeError::Value { field: "decrypted bytes", value });
+            }
+            Ok(Event::Decrypted(Box::new(reply)))
+        }
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -129,6 +143,9 @@ mod tests {
         let error = DecodeError::Value { field: "turns", value: 9 };
         assert_eq!(event(bytemuck::bytes_of(&too_many)), Err(error));
         assert_eq!(event(&[77, 0, 0, 0]), Err(DecodeError::Kind(77)));
+        let long = DecryptedReply { kind: kind::DECRYPTED, len: 129, ..DecryptedReply::zeroed() };
+        let error = DecodeError::Value { field: "decrypted bytes", value: 129 };
+        assert_eq!(event(bytemuck::bytes_of(&long)), Err(error));
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub struct Filters {
     pub include_loopback: bool,
     /// Whether server replies are read.
     pub replies: bool,
+    /// Whether TLS libraries are probed.
+    pub tls_probes: bool,
 }
 
 /// What smtptrace itself cost.

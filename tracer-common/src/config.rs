@@ -112,6 +112,8 @@ pub mod setting {
     pub const FILTER_CGROUP: u32 = 1 << 6;
     /// Only command names in the map `COMMANDS`.
     pub const FILTER_COMM: u32 = 1 << 7;
+    /// Join TLS sessions to connections, and say which processes open connections.
+    pub const TLS_PROBES: u32 = 1 << 8;
 }
 
 /// Key of the map `SELECTED`: one value that a filter lets through.

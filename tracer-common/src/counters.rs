@@ -14,8 +14,10 @@ pub mod hook {
     pub const TCP_RCV_SPACE_ADJUST: u32 = 4;
     /// `tcp_retransmit_skb`
     pub const TCP_RETRANSMIT_SKB: u32 = 5;
+    /// The probes on TLS libraries
+    pub const TLS_PROBES: u32 = 6;
     /// Number of hooks.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
 }
 
 /// Why something was lost; the index of a column in the map `DROPS`.
@@ -30,8 +32,15 @@ pub mod reason {
     pub const REPLY_BUFFER_FULL: u32 = 3;
     /// The ring buffer was full: a process is missing among the owners of a record.
     pub const OWNER_RING_FULL: u32 = 4;
+    /// The ring buffer was full: a decrypted reply is missing.
+    pub const DECRYPTED_RING_FULL: u32 = 5;
+    /// A TLS read was longer than what is looked at, or its buffer could not be read: a decrypted reply
+    /// is missing.
+    pub const DECRYPTED_UNREAD: u32 = 6;
+    /// The ring buffer was full: nobody looked for the TLS library of a process.
+    pub const OPENED_RING_FULL: u32 = 7;
     /// Number of reasons.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 8;
 }
 
 /// Entries of the map `DROPS`.

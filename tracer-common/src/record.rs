@@ -11,6 +11,16 @@ pub const TURN_BATCH: u32 = 8;
 /// Most bytes of one inbound segment (TCP header included) that are handed over as a reply.
 pub const REPLY_SEGMENT_BYTES: u32 = 2048;
 
+/// Most bytes of a line of a decrypted reply that are handed over, its line feed not counted: code,
+/// enhanced status code, and the keyword `CHUNKING` of an answer to EHLO.
+pub const DECRYPTED_LINE_BYTES: u32 = 16;
+
+/// Decrypted bytes that go into one [`DecryptedReply`] before lines are cut.
+pub const DECRYPTED_PIECE_BYTES: u32 = 128;
+
+/// Most bytes of one TLS read that are looked at.
+pub const DECRYPTED_READ_BYTES: u32 = 4096;
+
 /// Shortest time without data that counts as idle.
 pub const IDLE_NS: u64 = 100_000_000;
 
@@ -22,6 +32,10 @@ pub mod kind {
     pub const TURNS: u32 = 2;
     /// An [`super::OwnerChange`], when another process uses the connection.
     pub const OWNER: u32 = 3;
+    /// An [`super::Opened`], when a connection is opened (only with TLS probes).
+    pub const OPENED: u32 = 4;
+    /// A [`super::DecryptedReply`], when a process has read from a TLS session (only with TLS probes).
+    pub const DECRYPTED: u32 = 5;
 }
 
 /// Who sent data last; see [`ConnectionState::direction`].
@@ -47,6 +61,15 @@ pub mod flag {
     /// The last reset seen while ESTABLISHED had the flag ACK: its sender knew the connection. One that
     /// does not answers a segment with a reset without it (RFC 9293 section 3.10.7.1).
     pub const RESET_ACK: u8 = 16;
+}
+
+/// Bits of [`ConnectionState::tls`].
+pub mod tls {
+    /// A probed TLS session was seen to receive from this connection.
+    pub const JOINED: u8 = 1;
+    /// Something was received from it past the probes: before the first probed receive of the session
+    /// there was no probed handshake, or a receive was outside of every probed call.
+    pub const GAP: u8 = 2;
 }
 
 /// Client bytes, then server bytes.
@@ -180,8 +203,12 @@ pub struct ConnectionState {
     pub peer_ttl_max: u8,
     /// TTL or hop limit of the last FIN or reset that came while ESTABLISHED; 0 if none did.
     pub closing_ttl: u8,
-    /// Zero.
-    pub padding: [u8; 6],
+    /// See [`tls`].
+    pub tls: u8,
+    /// Where in its line the next decrypted byte stands, at most [`DECRYPTED_LINE_BYTES`].
+    pub tls_column: u8,
+    /// Pieces of decrypted replies, also those that could not be handed over.
+    pub tls_pieces: u32,
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.
@@ -202,6 +229,47 @@ pub struct OwnerChange {
     pub time_ns: u64,
     /// Command name of the process, padded with zeros.
     pub comm: [u8; 16],
+}
+
+/// A connection is opened, by a process that may map a TLS library.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Opened {
+    /// [`kind::OPENED`].
+    pub kind: u32,
+    /// The process.
+    pub pid: u32,
+    /// Connection.
+    pub id: u64,
+}
+
+/// A piece of what a process read from the TLS session of a connection. Of each line only the first
+/// [`DECRYPTED_LINE_BYTES`] and the line feed are in it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct DecryptedReply {
+    /// [`kind::DECRYPTED`].
+    pub kind: u32,
+    /// Bytes in use, at most [`DECRYPTED_PIECE_BYTES`].
+    pub len: u32,
+    /// Connection.
+    pub id: u64,
+    /// When the read returned.
+    pub time_ns: u64,
+    /// Pieces of this connection before this one.
+    pub sequence: u32,
+    /// Zero.
+    pub padding: u32,
+    /// The bytes.
+    pub bytes: [u8; DECRYPTED_PIECE_BYTES as usize],
+}
+
+impl DecryptedReply {
+    /// The bytes in use.
+    #[must_use]
+    pub fn in_use(&self) -> &[u8] {
+        self.bytes.get(..self.len as usize).unwrap_or(&self.bytes)
+    }
 }
 
 /// Stands before the bytes of one inbound segment in the reply buffer. The segment starts with its
@@ -234,6 +302,12 @@ const _: () = {
     assert!(core::mem::offset_of!(ConnectionState, sport) == 232);
     assert!(core::mem::offset_of!(ConnectionState, direction) == 236);
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
+    assert!(core::mem::offset_of!(ConnectionState, tls_pieces) == 244);
     assert!(size_of::<OwnerChange>() == 40);
+    assert!(size_of::<Opened>() == 16);
+    assert!(size_of::<DecryptedReply>() == 160);
+    assert!(DECRYPTED_LINE_BYTES < 32);
+    assert!(DECRYPTED_PIECE_BYTES.is_power_of_two());
+    assert!(DECRYPTED_READ_BYTES.is_multiple_of(DECRYPTED_PIECE_BYTES));
     assert!(size_of::<ReplySegment>() == 32);
 };

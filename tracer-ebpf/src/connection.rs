@@ -1,7 +1,8 @@
 //! The state of one traced connection, and how each fact changes it.
 //!
 //! Every hook that writes here runs under the socket's lock (owned, or `bh_lock_sock` with no owner),
-//! so an entry has one writer at a time.
+//! so an entry has one writer at a time. The exception are `tls_column` and `tls_pieces`, which only the
+//! thread that reads from the TLS session writes.
 
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
@@ -13,7 +14,9 @@ use aya_ebpf::helpers::{
 use tracer_common::{
     config::setting,
     counters::{hook, reason},
-    record::{ConnectionState, IDLE_NS, OwnerChange, TURN_BATCH, Turn, direction, flag, kind},
+    record::{
+        ConnectionState, IDLE_NS, Opened, OwnerChange, TURN_BATCH, Turn, direction, flag, kind,
+    },
 };
 
 use crate::{
@@ -55,6 +58,8 @@ pub(crate) fn open<L: Load>(sk: Sock<L>) {
     describe(state, sk);
     if !filter::passes(state) {
         let _ = maps::CONNECTIONS.remove(key);
+    } else if is_set(setting::TLS_PROBES) {
+        emit::opened(&Opened { kind: kind::OPENED, pid: state.pid, id: state.id });
     }
 }
 

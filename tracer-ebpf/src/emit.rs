@@ -5,10 +5,14 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_CPU, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_skb_output,
+    maps::ring_buf::RingBufEntry,
 };
 use tracer_common::{
-    counters::{self, reason},
-    record::{ConnectionState, OwnerChange, REPLY_SEGMENT_BYTES, ReplySegment, TurnBatch},
+    counters::{self, hook, reason},
+    record::{
+        ConnectionState, DecryptedReply, Opened, OwnerChange, REPLY_SEGMENT_BYTES, ReplySegment,
+        TurnBatch,
+    },
 };
 
 use crate::{config::wake_bytes, maps, sock::Segment};
@@ -55,6 +59,32 @@ pub(crate) fn owner(change: &OwnerChange, hook: u32) {
     if maps::EVENTS.output::<OwnerChange>(change, wake_up_flag()).is_err() {
         count_drop(hook, reason::OWNER_RING_FULL);
     }
+}
+
+/// Says who opens a connection, and wakes user space: the TLS library of that process must be found
+/// before its handshake.
+#[inline(always)]
+pub(crate) fn opened(opened: &Opened) {
+    if maps::EVENTS.output::<Opened>(opened, u64::from(BPF_RB_FORCE_WAKEUP)).is_err() {
+        count_drop(hook::INET_SOCK_SET_STATE, reason::OPENED_RING_FULL);
+    }
+}
+
+/// A place for a decrypted reply; counts the loss if there is none. Submit it with
+/// [`submit_decrypted`].
+#[inline(always)]
+pub(crate) fn reserve_decrypted() -> Option<RingBufEntry<DecryptedReply>> {
+    let entry = maps::EVENTS.reserve::<DecryptedReply>(0);
+    if entry.is_none() {
+        count_drop(hook::TLS_PROBES, reason::DECRYPTED_RING_FULL);
+    }
+    entry
+}
+
+/// Hands over a decrypted reply.
+#[inline(always)]
+pub(crate) fn submit_decrypted(entry: RingBufEntry<DecryptedReply>) {
+    entry.submit(wake_up_flag());
 }
 
 /// Hands over the first bytes of a segment.

@@ -18,6 +18,7 @@ mod filter;
 mod hooks;
 mod maps;
 mod sock;
+mod tls;
 
 /// The helpers used here are only for GPL-compatible programs; the source is MIT OR Apache-2.0.
 #[unsafe(link_section = "license")]

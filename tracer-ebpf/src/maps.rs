@@ -6,6 +6,8 @@ use aya_ebpf::{
 };
 use tracer_common::{config::Selected, counters, record::ConnectionState};
 
+use crate::tls::{Call, Joined, Session};
+
 /// Live connections by socket pointer. Preallocated; an entry is made at SYN_SENT and deleted at
 /// destroy, because pointers are reused within milliseconds. Never an LRU: that would evict the
 /// long-idle pooled connections this tool is about. Sized at load.
@@ -44,3 +46,14 @@ pub(crate) static COMMANDS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(25
 /// What could not be handed over; see `tracer_common::counters`.
 #[map]
 pub(crate) static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::DROPS, 0);
+
+/// TLS calls under way, by thread. An LRU, because a thread that is killed in a call leaves its entry
+/// behind. Sized at load: small unless TLS probes are wanted.
+#[map]
+pub(crate) static TLS_CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(64, 0);
+
+/// The connection that a TLS session was last seen to receive from. An LRU, because a process that is
+/// killed frees no session; the entry of a session in use is at worst made anew at its next receive.
+/// Sized at load.
+#[map]
+pub(crate) static TLS_SESSIONS: LruHashMap<Session, Joined> = LruHashMap::with_max_entries(64, 0);

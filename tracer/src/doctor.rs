@@ -40,6 +40,8 @@ fn trial() -> Settings {
         cgroups: Vec::new(),
         include_loopback: false,
         replies: true,
+        tls_probes: true,
+        tls_libraries: Vec::new(),
         ring_size: 4096,
         max_connections: 1,
     }

@@ -26,7 +26,7 @@ use tracer_common::{
     record::ConnectionState,
 };
 
-use crate::probe::{self, Settings};
+use crate::probe::{self, Settings, TlsProbes, tls_probes};
 
 /// Pages of the reply buffer of each CPU: room for a second of an unusually busy dialogue.
 const REPLY_PAGES: usize = 128;
@@ -48,6 +48,9 @@ pub(crate) struct Kernel {
     drops: PerCpuArray<MapData, u64>,
     undecodable: u64,
     batch: Vec<Event>,
+    tls: Option<TlsProbes>,
+    /// Processes that may use a TLS library that is not known yet.
+    suspects: Vec<u32>,
     /// While this is open the kernel measures the time spent in BPF programs.
     _stats: Option<OwnedFd>,
 }
@@ -62,15 +65,24 @@ impl Kernel {
         let (mut ebpf, btf) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
+        let mut hooks = probe::attach(&mut ebpf, &btf)?;
+        let mut tls = None;
+        if settings.tls_probes {
+            let (probes, statuses) = TlsProbes::start(&mut ebpf, &settings.tls_libraries)?;
+            tls = probes;
+            hooks.extend(statuses);
+        }
         Ok(Self {
             events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
             replies,
             stopped: HashMap::try_from(take(&mut ebpf, "STOPPED")?)?,
             connections: HashMap::try_from(take(&mut ebpf, "CONNECTIONS")?)?,
             drops: PerCpuArray::try_from(take(&mut ebpf, "DROPS")?)?,
-            hooks: probe::attach(&mut ebpf, &btf)?,
+            hooks,
             undecodable: 0,
             batch: Vec::new(),
+            tls,
+            suspects: Vec::new(),
             _stats: stats,
             ebpf: Some(ebpf),
         })
@@ -97,6 +109,9 @@ impl Kernel {
             let events = self.take_events();
             taken += events + self.take_replies(table);
             for event in self.batch.drain(..) {
+                if let (Some(pid), true) = (tls_suspect(&event), self.tls.is_some()) {
+                    self.suspects.push(pid);
+                }
                 if let Some(connection) = table.event(&event) {
                     ended(connection);
                 }
@@ -108,6 +123,18 @@ impl Kernel {
                 return taken;
             }
         }
+    }
+
+    /// Looks for TLS libraries in the processes that have opened or taken over a connection since the
+    /// last call, and probes what it finds. Returns the status of each library that is new.
+    pub(crate) fn find_tls_libraries(&mut self) -> Vec<HookStatus> {
+        let (Some(tls), Some(ebpf)) = (&mut self.tls, &mut self.ebpf) else { return Vec::new() };
+        let mut found = Vec::new();
+        for pid in self.suspects.drain(..) {
+            found.extend(tls.look_at(ebpf, pid));
+        }
+        self.hooks.extend_from_slice(&found);
+        found
     }
 
     fn take_events(&mut self) -> usize {
@@ -164,12 +191,15 @@ impl Kernel {
         let Some(ebpf) = self.ebpf.take() else { return };
         for (name, program) in ebpf.programs() {
             let info = program.info().ok().filter(|info| info.run_count() > 0);
-            let symbol = name.trim_end_matches("_fentry").trim_end_matches("_kprobe");
+            let symbol = match name {
+                name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
+                name => name.trim_end_matches("_fentry").trim_end_matches("_kprobe"),
+            };
             let hook = self.hooks.iter_mut().find(|hook| hook.hook == symbol);
             if let (Some(info), Some(hook)) = (info, hook) {
                 let nanos = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-                hook.run_count = Some(info.run_count());
-                hook.run_time_ns = Some(nanos);
+                *hook.run_count.get_or_insert(0) += info.run_count();
+                *hook.run_time_ns.get_or_insert(0) += nanos;
             }
         }
     }
@@ -195,6 +225,7 @@ impl Kernel {
             (hook::TCP_SENDMSG_LOCKED, "tcp_sendmsg_locked"),
             (hook::TCP_RCV_SPACE_ADJUST, "tcp_rcv_space_adjust"),
             (hook::TCP_RETRANSMIT_SKB, "tcp_retransmit_skb"),
+            (hook::TLS_PROBES, tls_probes::HOOK),
         ];
         for (row, name) in rows {
             let count = |reason| self.drop_count(counters::index(row, reason));
@@ -203,7 +234,10 @@ impl Kernel {
             let events = closed
                 + count(reason::TURNS_RING_FULL)?
                 + count(reason::REPLY_BUFFER_FULL)?
-                + count(reason::OWNER_RING_FULL)?;
+                + count(reason::OWNER_RING_FULL)?
+                + count(reason::DECRYPTED_RING_FULL)?
+                + count(reason::DECRYPTED_UNREAD)?
+                + count(reason::OPENED_RING_FULL)?;
             losses.connections += full + closed;
             losses.events += events;
             losses.map_full += full;
@@ -235,6 +269,15 @@ pub(crate) struct Losses {
     pub(crate) map_full: u64,
     /// Connections without a record.
     pub(crate) connections: u64,
+}
+
+/// The process that `event` shows with a connection in its hands.
+fn tls_suspect(event: &Event) -> Option<u32> {
+    match event {
+        Event::Opened(opened) => Some(opened.pid),
+        Event::Owner(change) => Some(change.pid),
+        _ => None,
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {

@@ -15,7 +15,7 @@ use tokio::{
 use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
     destination::Fold,
-    recording::{Filters, Header, HookState, Line, Overhead, Trailer, Trust},
+    recording::{Filters, Header, HookState, HookStatus, Line, Overhead, Trailer, Trust},
     report::{Context as ReportContext, Report},
     utc::Utc,
 };
@@ -75,6 +75,8 @@ fn settings(args: &TraceArgs) -> Settings {
         cgroups: args.cgroup.iter().flat_map(|cgroup| cgroup.0.iter().copied()).collect(),
         include_loopback: args.include_loopback,
         replies: !args.no_replies,
+        tls_probes: args.tls_probes,
+        tls_libraries: args.tls_library.clone(),
         ring_size: args.ring_size,
         max_connections: args.max_connections,
     }
@@ -91,6 +93,7 @@ fn filters(settings: &Settings) -> Filters {
         cgroup: settings.cgroups.clone(),
         include_loopback: settings.include_loopback,
         replies: settings.replies,
+        tls_probes: settings.tls_probes,
     }
 }
 
@@ -187,6 +190,9 @@ impl Trace {
             outlets.line(&Line::Connection(Box::new(connection)));
         });
         outlets.flush();
+        for library in self.kernel.find_tls_libraries() {
+            announce_library(&library);
+        }
         taken
     }
 
@@ -301,5 +307,14 @@ fn announce(header: &Header) {
     for hook in header.hooks.iter().filter(|hook| hook.state == HookState::Unavailable) {
         let reason = hook.reason.as_deref().unwrap_or_default();
         eprintln!("smtptrace: without {} ({}): {reason}", hook.hook, hook.fact);
+    }
+}
+
+/// Says on stderr that a TLS library was found, and whether it could be attached to.
+fn announce_library(library: &HookStatus) {
+    let name = library.hook.escape_debug();
+    match &library.reason {
+        None => eprintln!("smtptrace: {}: attached to {name}", library.fact),
+        Some(reason) => eprintln!("smtptrace: without {name} ({}): {reason}", library.fact),
     }
 }

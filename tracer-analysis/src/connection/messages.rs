@@ -42,15 +42,44 @@ pub(super) struct Messages {
 pub(super) fn messages(state: &ConnectionState, entry: &mut Entry) -> Messages {
     for turn in last_turns(state) {
         entry.replies.turn(turn);
+        entry.decrypted.turn(turn);
     }
     let turns_missing = entry.turns.seen() != state.turns;
     let told = entry.replies.told(turns_missing);
     let encrypted = matches!(entry.replies.tls(), Some(Tls::Starttls | Tls::Implicit));
     let known = from_replies(state, &told);
-    if encrypted && !turns_missing {
-        from_lengths(state, std::mem::take(&mut entry.lengths), known)
-    } else {
+    if !encrypted {
+        return known;
+    }
+    let inferred = if turns_missing {
         known
+    } else {
+        from_lengths(state, std::mem::take(&mut entry.lengths), known)
+    };
+    match entry.decrypted.told(state, turns_missing) {
+        Some(told) => from_probes(state, &told, inferred),
+        None => inferred,
+    }
+}
+
+/// The count from decrypted replies instead of the one that the lengths of turns gave, and times from
+/// the replies where they tell any.
+fn from_probes(state: &ConnectionState, told: &Told, inferred: Messages) -> Messages {
+    let decrypted = from_replies(state, told);
+    let agreed = inferred.transactions == decrypted.transactions;
+    let (spans_us, spans_omitted) = match &decrypted.spans_us {
+        Some(_) => (decrypted.spans_us, decrypted.spans_omitted),
+        None if agreed => (inferred.spans_us, inferred.spans_omitted),
+        None => (None, 0),
+    };
+    Messages {
+        method: Some(TransactionsMethod::TlsProbes),
+        ehlo_us: inferred.ehlo_us.or(decrypted.ehlo_us),
+        starttls_us: inferred.starttls_us,
+        tls_handshake_us: inferred.tls_handshake_us,
+        spans_us,
+        spans_omitted,
+        ..decrypted
     }
 }
 

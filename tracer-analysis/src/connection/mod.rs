@@ -1,6 +1,7 @@
 //! Connections: from the facts of the kernel to one record each.
 
 mod assemble;
+mod decrypted;
 mod ending;
 mod messages;
 mod mta;

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use tracer_common::record::{ConnectionState, ReplySegment};
 
-use super::{Connection, assemble::assemble, owners::Owners, replies::Replies, turns::Turns};
+use super::{
+    Connection, assemble::assemble, decrypted::Decrypted, owners::Owners, replies::Replies,
+    turns::Turns,
+};
 use crate::{decoder::Event, dialogue::lengths::Lengths, utc::Utc};
 
 /// Turns times of the kernel into UTC.
@@ -39,6 +42,7 @@ pub(super) struct Entry {
     pub(super) turns: Turns,
     pub(super) owners: Owners,
     pub(super) lengths: Lengths,
+    pub(super) decrypted: Decrypted,
 }
 
 /// Connections under way. Bounded: what does not fit is counted, and its records lack what would have
@@ -67,6 +71,7 @@ impl Table {
                         entry.turns.turn(turn);
                         entry.lengths.turn(turn);
                         entry.replies.turn(turn);
+                        entry.decrypted.turn(turn);
                     }
                 }
                 None
@@ -74,6 +79,13 @@ impl Table {
             Event::Owner(change) => {
                 if let Some(entry) = self.entry(change.id) {
                     entry.owners.change(change);
+                }
+                None
+            }
+            Event::Opened(_) => None, // says where to look for a TLS library, nothing for the record
+            Event::Decrypted(reply) => {
+                if let Some(entry) = self.entry(reply.id) {
+                    entry.decrypted.piece(reply);
                 }
                 None
             }

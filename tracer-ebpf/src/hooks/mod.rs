@@ -10,3 +10,4 @@ mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;
 mod tcp_sendmsg_locked;
+mod tls_library;

@@ -1,15 +1,17 @@
 //! Tracepoint `tcp:tcp_rcv_space_adjust`: a process reads, and so owns the connection.
 //!
 //! Fired at the top of `tcp_rcv_space_adjust`, called by `tcp_recvmsg_locked` after data was copied (and by
-//! splice and zero-copy reads); since Linux 4.18. In process context with the socket locked.
+//! splice and zero-copy reads); since Linux 4.18. In process context with the socket locked, on the thread
+//! that reads: with TLS probes, that joins the TLS session of the call under way to the connection.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::counters::hook;
+use tracer_common::{config::setting, counters::hook};
 
 use crate::{
-    config::is_traced_port,
+    config::{is_set, is_traced_port},
     connection,
     sock::{Sock, Typed},
+    tls,
 };
 
 /// `(struct sock *sk)`
@@ -20,6 +22,9 @@ fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
         && let Some(connection) = connection::get(sk.key())
     {
         connection::used_by_current(connection, hook::TCP_RCV_SPACE_ADJUST);
+        if is_set(setting::TLS_PROBES) {
+            tls::received(connection, sk.key());
+        }
     }
     0
 }

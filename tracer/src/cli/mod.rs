@@ -110,6 +110,14 @@ pub(crate) struct TraceArgs {
     /// Never read what servers send; codes and host names are then unknown
     #[arg(long)]
     pub(crate) no_replies: bool,
+    /// Count messages under TLS exactly, by probes on the read side of OpenSSL and
+    /// GnuTLS; costs every process some 10 us per TLS read
+    #[arg(long, conflicts_with = "no_replies")]
+    pub(crate) tls_probes: bool,
+    /// Probe this library from the start (repeatable); without it, those that
+    /// processes with traced connections are found to use
+    #[arg(long, value_name = "PATH", requires = "tls_probes")]
+    pub(crate) tls_library: Vec<PathBuf>,
     /// Stop after this time, for example 90s, 10m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,

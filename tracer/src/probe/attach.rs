@@ -61,7 +61,7 @@ fn attach_fact(ebpf: &mut Ebpf, btf: &Btf, fact: &Fact) -> Result<HookStatus> {
 
 /// Why a program could not be loaded or attached, on one line: the last line of the verifier's log, or
 /// the innermost error.
-fn cause(error: &ProgramError) -> String {
+pub(super) fn cause(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         let complaint = log.lines().rev().find(|line| {

@@ -1,6 +1,6 @@
 //! Loads the BPF object: configuration, offsets and map sizes go in before the programs.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
 use aya::{
@@ -18,6 +18,9 @@ use crate::clock;
 
 /// Bytes in the ring buffer at which user space is woken before its time.
 const WAKE_BYTES: u32 = 128 << 10;
+
+/// Threads that may be in a call of a TLS library at the same time, with TLS probes.
+const TLS_CALLS: u32 = 16_384;
 
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
@@ -43,6 +46,10 @@ pub(crate) struct Settings {
     pub(crate) include_loopback: bool,
     /// Whether server replies are read.
     pub(crate) replies: bool,
+    /// Whether TLS libraries are probed.
+    pub(crate) tls_probes: bool,
+    /// TLS libraries to probe from the start.
+    pub(crate) tls_libraries: Vec<PathBuf>,
     /// Size of the ring buffer in bytes.
     pub(crate) ring_size: u32,
     /// Most connections at the same time.
@@ -54,6 +61,7 @@ impl Settings {
         let bits = [
             (self.include_loopback, setting::INCLUDE_LOOPBACK),
             (self.replies, setting::REPLIES),
+            (self.tls_probes, setting::TLS_PROBES),
             (!self.networks.is_empty(), setting::FILTER_DESTINATION),
             (!self.pids.is_empty(), setting::FILTER_PID),
             (!self.uids.is_empty(), setting::FILTER_UID),
@@ -97,7 +105,13 @@ pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Btf)> {
         .with_context(|| format!("cannot read the kernel's types from {KERNEL_BTF}"))?;
     let config = settings.config();
     let ports = settings.port_bitmap();
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if settings.tls_probes {
+        loader
+            .map_max_entries("TLS_CALLS", TLS_CALLS)
+            .map_max_entries("TLS_SESSIONS", settings.max_connections.max(TLS_CALLS));
+    }
+    let mut ebpf = loader
         .btf(Some(&btf))
         .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
         .override_global("CONFIG", bytemuck::bytes_of(&config), true)
@@ -168,6 +182,8 @@ mod tests {
             cgroups: vec![7],
             include_loopback: false,
             replies: true,
+            tls_probes: false,
+            tls_libraries: Vec::new(),
             ring_size: 4096,
             max_connections: 10,
         }

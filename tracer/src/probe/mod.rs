@@ -5,6 +5,9 @@ mod hooks;
 mod load;
 mod offsets;
 pub(crate) mod preflight;
+mod tls_libraries;
+pub(crate) mod tls_probes;
 
 pub(crate) use attach::attach;
 pub(crate) use load::{Settings, load};
+pub(crate) use tls_probes::TlsProbes;

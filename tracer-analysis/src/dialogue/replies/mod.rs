@@ -91,7 +91,6 @@ impl Data {
 impl Dialogue {
     /// Of an encrypted session, whose replies were decrypted: the length of a turn is not that of the
     /// commands in it.
-    #[expect(dead_code, reason = "for replies that a TLS library decrypted")]
     pub(crate) fn encrypted() -> Self {
         Self { encrypted: true, ..Self::default() }
     }
