@@ -32,5 +32,6 @@ pub mod session;
 pub mod single;
 pub mod sink;
 pub mod socket_statistics;
+pub mod tls_client;
 pub mod tracer;
 pub mod wait;

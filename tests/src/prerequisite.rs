@@ -21,6 +21,10 @@ pub enum Prerequisite {
     Postfix,
     /// A certificate can be made.
     Openssl,
+    /// A TLS client of GnuTLS.
+    Gnutls,
+    /// A TLS client of OpenSSL that can be scripted.
+    Python,
     /// BPF programs can be listed from outside.
     Bpftool,
     /// A command can be run with fewer privileges.
@@ -54,6 +58,8 @@ impl Prerequisite {
             Self::Tcpdump => &["tcpdump"],
             Self::Postfix => &["postfix", "smtp-source", "smtp-sink"],
             Self::Openssl => &["openssl"],
+            Self::Gnutls => &["gnutls-cli"],
+            Self::Python => &["python3"],
             Self::Bpftool => &["bpftool"],
             Self::Setpriv => &["setpriv"],
             Self::Cgroup2 => {

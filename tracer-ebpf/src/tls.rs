@@ -86,7 +86,7 @@ pub(crate) fn enter(kind: Kind, session: u64, buffer: u64, length: u64) {
         piece: [0; DECRYPTED_PIECE_BYTES as usize],
     };
     // An LRU map: an insert finds a place. If not, the receive counts as one past the probes.
-    let _ = maps::TLS_CALLS.insert(bpf_get_current_pid_tgid(), &call, 0);
+    let _ = maps::TLS_CALLS.insert(bpf_get_current_pid_tgid(), call, 0);
 }
 
 /// The call of the current thread, if one is under way.
@@ -119,7 +119,7 @@ pub(crate) fn received(state: &mut ConnectionState, key: u64) {
     call.joined = Joined { key, id: state.id };
     let session = Session::of_current_process(call.session);
     // An LRU map: an insert finds a place.
-    let _ = maps::TLS_SESSIONS.insert(session, &call.joined, 0);
+    let _ = maps::TLS_SESSIONS.insert(session, call.joined, 0);
 }
 
 /// The call of the current thread returns `result`.
@@ -146,7 +146,7 @@ fn bytes_read(call: &Call, result: i32) -> u64 {
             let error = unsafe {
                 bpf_probe_read_user(
                     (&raw mut length).cast(),
-                    size_of::<u64>() as u32,
+                    u64::BITS / 8,
                     call.length as *const _,
                 )
             };
@@ -187,7 +187,9 @@ fn hand_over(call: &mut Call, state: &mut ConnectionState, length: u64) {
             return;
         }
         let rest = length - offset;
-        hand_over_piece(call, state, offset, if rest < PIECE { rest } else { PIECE } as u32);
+        #[expect(clippy::cast_possible_truncation, reason = "at most `PIECE`")]
+        let len = if rest < PIECE { rest } else { PIECE } as u32;
+        hand_over_piece(call, state, offset, len);
     }
 }
 
@@ -230,7 +232,9 @@ fn hand_over_piece(call: &mut Call, state: &mut ConnectionState, offset: u64, le
         (*record).padding = 0;
     }
     emit::submit_decrypted(entry);
-    state.tls_column = column as u8;
+    #[expect(clippy::cast_possible_truncation, reason = "at most `DECRYPTED_LINE_BYTES`")]
+    let column = column as u8;
+    state.tls_column = column;
     state.tls_pieces += 1;
 }
 
@@ -259,6 +263,7 @@ fn cut(
     // SAFETY: the record is reserved memory of this size.
     let bytes = unsafe { &raw mut (*record).bytes }.cast::<u8>();
     let mut len = 0;
+    #[expect(clippy::needless_range_loop, reason = "the verifier follows a number, not a pointer")]
     for at in 0..DECRYPTED_PIECE_BYTES as usize {
         // SAFETY: in bounds of both; volatile, or the compiler would make branches of the table.
         let (byte, class) = unsafe {

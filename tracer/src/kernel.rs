@@ -19,7 +19,7 @@ use aya::{
 use tracer_analysis::{
     connection::{Connection, Table},
     decoder::{self, Event},
-    recording::HookStatus,
+    recording::{HookState, HookStatus},
 };
 use tracer_common::{
     counters::{self, hook, reason},
@@ -132,6 +132,11 @@ impl Kernel {
         let mut found = Vec::new();
         for pid in self.suspects.drain(..) {
             found.extend(tls.look_at(ebpf, pid));
+        }
+        let attached = found.iter().any(|library| library.state == HookState::Attached);
+        let hook = self.hooks.iter_mut().find(|hook| hook.hook == tls_probes::HOOK);
+        if let (Some(hook), true) = (hook, attached) {
+            (hook.state, hook.reason) = (HookState::Attached, None);
         }
         self.hooks.extend_from_slice(&found);
         found

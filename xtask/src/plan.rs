@@ -42,6 +42,7 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("pip3", "python3-pip"),
     ("openssl", "openssl"),
+    ("gnutls-cli", "gnutls-bin"),
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("bpftool", "bpftool"),

@@ -80,6 +80,7 @@ pub(crate) enum Generate {
 
 /// What to trace, and for how long.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct TraceArgs {
     /// Destination ports
     #[arg(long, value_name = "PORTS", value_delimiter = ',', default_value = "25")]

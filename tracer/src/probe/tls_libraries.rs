@@ -84,7 +84,7 @@ fn libraries(maps: &str) -> Vec<Mapping<'_>> {
     found
 }
 
-/// proc_pid_maps(5): `range perms offset dev inode path`, the path behind blanks.
+/// A line of `/proc/PID/maps`: `range perms offset dev inode path`, the path behind blanks.
 fn mapping(line: &str) -> Option<Mapping<'_>> {
     let mut rest = line;
     let mut range = None;

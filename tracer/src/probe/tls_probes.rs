@@ -25,7 +25,7 @@ use super::{
     tls_libraries::{Candidate, used_by},
 };
 
-/// Name of the hook that stands for the programs. Each library has a further one.
+/// Name of the hook that stands for the programs. Each library has a further one, named by its file.
 pub(crate) const HOOK: &str = "tls_probes";
 
 const FACT: &str = "messages under TLS, exactly";
@@ -137,6 +137,12 @@ impl TlsProbes {
                 bail!("{}: {}", option(), status.reason.unwrap_or_default());
             }
             statuses.push(status);
+        }
+        if let ([hook], true) = (&mut statuses[..], probes.libraries.is_empty()) {
+            hook.state = HookState::Fallback;
+            hook.reason = Some(format!(
+                "no process with a traced connection was seen to map OpenSSL or GnuTLS; {INSTEAD}"
+            ));
         }
         Ok((Some(probes), statuses))
     }
