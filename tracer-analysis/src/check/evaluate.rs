@@ -149,7 +149,8 @@ struct DeadOnReuse {
 }
 
 impl DeadOnReuse {
-    /// `None` if it is not known.
+    /// `None` if it is not known: records of this version do not say yet whether a connection died when it
+    /// was used again, so the threshold is UNKNOWN.
     fn of(_of: &Destination) -> Option<Self> {
         None
     }

@@ -30,8 +30,13 @@ impl Random {
     /// About log-normal around `middle`.
     fn time(&mut self, middle: f64) -> u64 {
         let normal: f64 = (0..12).map(|_| self.unit()).sum::<f64>() - 6.0;
-        (middle * (normal * 0.5).exp()) as u64
+        whole(middle * (normal * 0.5).exp())
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+fn whole(value: f64) -> u64 {
+    value as u64
 }
 
 fn share(part: u64, all: u64) -> Estimate {
@@ -106,24 +111,25 @@ fn holm_corrects_for_the_number_of_rows() {
 fn day(random: &mut Random, connections: usize, alike: usize, slower: f64) -> Report {
     let mut fold = Fold::new(10);
     for i in 0..connections.div_ceil(alike) {
+        let start = i64::try_from(i).unwrap() * 1_000_000;
         let dst = ["192.0.2.1", "192.0.2.2"][i % 2];
         let messages = if random.unit() < 0.6 { 1 } else { (random.next() % 8) as u32 };
         let begin = random.time(300_000.0);
         let mut one = Connection {
-            connect_us: Some((random.time(20_000.0) as f64 * slower) as u64),
+            connect_us: Some(random.time(20_000.0 * slower)),
             banner_us: Some(random.time(150_000.0)),
             greeting_us: Some(random.time(160_000.0)),
             tls_handshake_us: Some(random.time(40_000.0)),
             transactions: Some(messages),
             transactions_exact: true,
             transaction_spans_us: Some(vec![[begin, begin + random.time(90_000.0)]]),
-            ..sample::connection(dst, (i * 1_000_000) as i64, random.time(2_000_000.0))
+            ..sample::connection(dst, start, random.time(2_000_000.0))
         };
         if random.unit() < 0.05 {
             one.end_cause = EndCause::RstReceived;
         }
         if random.unit() < 0.08 {
-            one = sample::failed(dst, (i * 1_000_000) as i64, 1_000, "ECONNREFUSED");
+            one = sample::failed(dst, start, 1_000, "ECONNREFUSED");
         }
         (0..alike).for_each(|_| fold.add(&one));
     }

@@ -121,6 +121,7 @@ With --nagios:
 /// Checks recordings or a report against thresholds.
 #[derive(Debug, Args)]
 #[command(after_help = CHECK_NOTES)]
+#[command(override_usage = "smtptrace check [OPTIONS] <THRESHOLDS> <FILE>...")]
 #[command(group = ArgGroup::new("thresholds").required(true).multiple(true))]
 pub(crate) struct CheckArgs {
     /// Recordings, or one report in JSON
