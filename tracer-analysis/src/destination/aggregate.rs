@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, Mta, SeenFrom},
-    destination::{Distribution, Messages, Timeline},
+    destination::{Distribution, IdleGaps, Messages, Timeline},
 };
 
 /// Distinct names of connect failures that are counted apart; others count as [`OTHER_FAILURE`].
@@ -60,6 +60,9 @@ pub struct Aggregate {
     pub lifetime_us: Distribution,
     /// Idle gaps that ended in another turn, in microseconds.
     pub idle_us: Distribution,
+    /// The same and the last gap of each connection, by what became of it; `None` if nothing was
+    /// established.
+    pub idle: Option<Box<IdleGaps>>,
     /// Turns of established and finished connections.
     pub turns: Distribution,
     /// Messages.
@@ -98,6 +101,9 @@ impl Aggregate {
         sum(&mut self.bytes_received, connection.bytes_received);
         sum(&mut self.retransmits, connection.retransmits.map(u64::from));
         self.idle_us.extend(connection.idle_gaps_us.iter().flatten().copied());
+        if connection.established() {
+            self.idle.get_or_insert_default().add(connection);
+        }
         self.messages.add(connection);
         self.timeline.add(connection);
         match connection.seen_from {
@@ -182,6 +188,9 @@ impl Aggregate {
         self.final_reply_us.merge(&other.final_reply_us);
         self.lifetime_us.merge(&other.lifetime_us);
         self.idle_us.merge(&other.idle_us);
+        if let Some(theirs) = &other.idle {
+            self.idle.get_or_insert_default().merge(theirs);
+        }
         self.turns.merge(&other.turns);
         self.messages.merge(&other.messages);
         sum(&mut self.bytes_sent, other.bytes_sent);

@@ -139,6 +139,19 @@ impl Distribution {
         }
     }
 
+    /// The values in ascending order, as far as they are told apart.
+    pub fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        let kept = self.kept.iter().map(|&value| {
+            let value = value.into();
+            Span { lowest: value, highest: value, count: 1 }
+        });
+        kept.chain(self.buckets.iter().map(|bucket| Span {
+            lowest: bucket.lowest().clamp(self.min, self.max),
+            highest: bucket.highest().clamp(self.min, self.max),
+            count: bucket.count(),
+        }))
+    }
+
     /// Turns the kept values into counts.
     fn count_kept(&mut self) {
         for value in std::mem::take(&mut self.kept) {
@@ -176,6 +189,17 @@ impl Extend<u64> for Distribution {
             self.record(value);
         }
     }
+}
+
+/// Values of a [`Distribution`] that are not told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// None is smaller.
+    pub lowest: u64,
+    /// None is larger; at most 0.8 % above `lowest`.
+    pub highest: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// A distribution in a report. Values have the unit of the field's name.
@@ -238,6 +262,13 @@ impl Bucket {
 
     const fn count(self) -> u64 {
         self.0 as u64 & Self::FULL
+    }
+
+    /// The smallest value that falls in it.
+    fn lowest(self) -> u64 {
+        let index = u64::from(self.index());
+        let shift = (index / HALF).saturating_sub(1);
+        (index - shift * HALF) << shift
     }
 
     /// The largest value that falls in it.

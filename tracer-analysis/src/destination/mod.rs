@@ -9,18 +9,25 @@ mod aggregate;
 mod fold;
 mod group;
 mod histogram;
+mod idle;
+mod idle_limit;
 mod key;
 mod messages;
 mod minutes;
+mod proportion;
+mod survival;
 mod timeline;
 
 pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
 pub(crate) use fold::normal_host;
 pub use fold::{Fold, HOSTS_PER_ADDRESS};
 pub use group::{Group, Groups, OTHER};
-pub use histogram::{Distribution, HistogramSummary};
+pub use histogram::{Distribution, HistogramSummary, Span};
+pub use idle::{IdleGaps, Keepalive, Killer, Manner};
+pub use idle_limit::{IdleLimit, Tally};
 pub use key::{GroupBy, UnknownGroupBy};
 pub use messages::{Counted, Messages};
+pub use survival::{Observed, Step, kaplan_meier, thinned};
 pub use timeline::{Peak, Timeline};
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
 mod fold;
 mod histogram;
+mod idle;
 mod timeline;
