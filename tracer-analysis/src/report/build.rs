@@ -7,7 +7,7 @@ use crate::{
     recording::{Filters, Trust},
     report::{
         Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
-        PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
+        IdleLimit, PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
     },
     utc::Utc,
     verdict,
@@ -105,9 +105,10 @@ impl Destination {
         let histograms = Histograms::new(&all, summarize);
         // Where there is one family only, its histograms are those of all.
         let both = ipv4.is_some() && ipv6.is_some();
+        let idle_limit = IdleLimit::new(all.idle.as_deref());
+        let known = (!both).then_some((&histograms, &idle_limit));
         let family = |family: Option<Aggregate>| {
-            family
-                .map(|family| FamilySummary::new(family, (!both).then_some(&histograms), summarize))
+            family.map(|family| FamilySummary::new(family, known, summarize))
         };
         Self {
             key,
@@ -140,7 +141,7 @@ impl Destination {
             failures: all.failures,
             endings: all.endings,
             greeting_codes: all.greeting_codes,
-            idle_limit: None,
+            idle_limit,
         }
     }
 }
@@ -168,17 +169,20 @@ impl Histograms {
 }
 
 impl FamilySummary {
-    /// `known`: the histograms, if they are made already.
-    fn new(family: Aggregate, known: Option<&Histograms>, summarize: Summarize) -> Self {
-        let histograms = match known {
-            Some(all) => FamilyHistograms {
-                connect_us: all.connect_us.clone(),
-                banner_us: all.banner_us.clone(),
-            },
-            None => FamilyHistograms {
-                connect_us: summarize(&family.connect_us),
-                banner_us: summarize(&family.banner_us),
-            },
+    /// `known`: what is made already of the same connections.
+    fn new(
+        family: Aggregate,
+        known: Option<(&Histograms, &Option<IdleLimit>)>,
+        summarize: Summarize,
+    ) -> Self {
+        let (histograms, idle_limit) = if let Some((all, idle_limit)) = known {
+            let (connect_us, banner_us) = (all.connect_us.clone(), all.banner_us.clone());
+            (FamilyHistograms { connect_us, banner_us }, idle_limit.clone())
+        } else {
+            let (connect_us, banner_us) =
+                (summarize(&family.connect_us), summarize(&family.banner_us));
+            let idle_limit = IdleLimit::new(family.idle.as_deref());
+            (FamilyHistograms { connect_us, banner_us }, idle_limit)
         };
         Self {
             connections: family.connections,
@@ -186,6 +190,7 @@ impl FamilySummary {
             failures: family.failures,
             died: family.died,
             endings: family.endings,
+            idle_limit,
             histograms,
         }
     }

@@ -1,12 +1,14 @@
 //! The report: all that a sink sees.
 
 mod build;
+mod idle_limit;
 mod model;
 
 pub use build::{Context, TOTAL};
+pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
 pub use model::{
     Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
-    IdleLimit, PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
+    PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
 };
 
 #[cfg(test)]

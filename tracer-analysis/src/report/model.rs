@@ -10,6 +10,7 @@ use crate::{
     connection::{EndCause, TransactionsMethod},
     destination::{Counted, GroupBy, HistogramSummary},
     recording::{Filters, Trust},
+    report::IdleLimit,
     utc::Utc,
     verdict::Verdict,
 };
@@ -223,19 +224,8 @@ impl Histograms {
     }
 }
 
-/// What is known of the idle limit of a path.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct IdleLimit {
-    /// Longest idle gap, in seconds, after which connections were alive.
-    pub survived_s: Option<f64>,
-    /// Shortest idle gap, in seconds, after which connections were dead.
-    pub died_s: Option<f64>,
-    /// Gaps observed.
-    pub observations: u64,
-}
-
 /// A destination by address family; `null` if it had no connection over that one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Families {
     /// Over IPv4.
     pub ipv4: Option<FamilySummary>,
@@ -244,7 +234,7 @@ pub struct Families {
 }
 
 /// The connections of a destination over one address family.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FamilySummary {
     /// All connections, also failed and open ones.
     pub connections: u64,
@@ -256,6 +246,9 @@ pub struct FamilySummary {
     pub died: u64,
     /// Connections by what ended them.
     pub endings: BTreeMap<EndCause, u64>,
+    /// How long a connection may idle on this path.
+    #[serde(default)]
+    pub idle_limit: Option<IdleLimit>,
     /// Distributions.
     pub histograms: FamilyHistograms,
 }

@@ -3,10 +3,17 @@
 //! Each rule is a pure function of the aggregates of one destination. It says nothing where nothing is to
 //! be said, and "cannot tell" where the question matters and the data cannot carry an answer.
 
+mod dead_on_reuse;
 mod evidence_incomplete;
+mod idle_advice;
+mod idle_limit;
+mod idle_path;
+mod keepalive_too_slow;
 mod model;
+mod timers;
 
 pub use model::{Advice, Code, Confidence, Evidence, Severity, Verdict};
+pub use timers::{TIMERS, Timer};
 
 use crate::{destination::Group, recording::Trust};
 
@@ -26,7 +33,12 @@ pub struct Subject<'a> {
 /// A rule: the verdicts on one subject.
 type Rule = fn(&Subject<'_>) -> Vec<Verdict>;
 
-const RULES: [Rule; 1] = [evidence_incomplete::verdicts];
+const RULES: [Rule; 4] = [
+    evidence_incomplete::verdicts,
+    idle_limit::verdicts,
+    dead_on_reuse::verdicts,
+    keepalive_too_slow::verdicts,
+];
 
 /// All verdicts on one subject.
 pub fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
@@ -37,3 +49,6 @@ pub fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
 pub fn sort(verdicts: &mut [Verdict], total: &str) {
     verdicts.sort_by_key(|it| (std::cmp::Reverse(it.severity), it.destination != total));
 }
+
+#[cfg(test)]
+mod idle_tests;

@@ -24,6 +24,8 @@ pub enum Code {
     IdleKilledByMiddlebox,
     /// The server itself ends idle connections.
     IdleClosedByServer,
+    /// Idle connections live longer than the shortest timer known of a middlebox.
+    IdleSurvives,
     /// No gap was long enough to say what the path does to idle connections.
     IdleLimitUnknown,
     /// Keepalive is on, but its first probe comes later than idle connections die.
@@ -61,6 +63,7 @@ impl Code {
             Self::DeadOnReuse => "dead_on_reuse",
             Self::IdleKilledByMiddlebox => "idle_killed_by_middlebox",
             Self::IdleClosedByServer => "idle_closed_by_server",
+            Self::IdleSurvives => "idle_survives",
             Self::IdleLimitUnknown => "idle_limit_unknown",
             Self::KeepaliveTooSlow => "keepalive_too_slow",
             Self::ConcurrencyLimited => "concurrency_limited",

@@ -5,6 +5,7 @@ pub(crate) mod compare_text;
 pub(crate) mod csv;
 pub(crate) mod hgrm;
 pub(crate) mod hlog;
+mod idle_text;
 pub(crate) mod json;
 mod phase_text;
 mod quantity;

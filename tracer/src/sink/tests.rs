@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use tracer_analysis::{
-    connection::{Connection, EndCause, TransactionsMethod},
+    connection::{Connection, EndCause, EndDuring, EndSuspect, TransactionsMethod},
     destination::{Fold, GroupBy},
     recording::{Filters, HookState, HookStatus, Overhead, Trust},
     report::{Context, Report},
@@ -23,7 +23,8 @@ fn connection(dst: &str, host: Option<&str>, start_s: u64, lifetime_ms: u64) -> 
         "end_cause": "local_fin", "banner_host": host, "connect_us": 18_400 + start_s * 7,
         "banner_us": 31_000 + start_s * 900, "greeting_us": 32_000, "banner_code": 220,
         "lifetime_us": lifetime_ms * 1_000, "bytes_sent": 48_200, "bytes_received": 1_311,
-        "retransmits": 0, "turns": 6, "idle_gaps_us": [4_000_000],
+        "retransmits": 0, "turns": 6, "idle_gaps_us": [4_000_000], "idle_max_survived_us": 4_000_000,
+        "end_during": "idle", "end_idle_us": 5_000_000,
     });
     let connection: Connection = serde_json::from_value(line).unwrap();
     Connection { start: connection.start.plus_micros(start_s * 1_000_000), ..connection }
@@ -100,7 +101,17 @@ fn connections() -> Vec<Connection> {
         ..failed("203.0.113.99", 70, "")
     });
     let long = "a-very-long-name-of-a-mail-exchanger.eu-central.mail.protection.example.info";
-    let slow = connection("198.51.100.80", Some(long), 100, 400_000);
+    let slow = Connection {
+        comm: Some("smtp".to_owned()),
+        keepalive: Some(true),
+        keepalive_idle_s: Some(7_200),
+        idle_gaps_us: Some(vec![4_000_000, 360_000_000]),
+        end_during: Some(EndDuring::Reuse),
+        end_idle_us: Some(360_000_000),
+        end_unanswered_us: Some(20_000_000),
+        end_suspect: Some(EndSuspect::Middlebox),
+        ..connection("198.51.100.80", Some(long), 100, 400_000)
+    };
     let throttled = connection("198.51.100.80", Some(long), 101, 300);
     let left = connection("198.51.100.80", Some(long), 3_500, 100_000);
     all.push(Connection { end_cause: EndCause::Unanswered, retransmits: Some(9), ..slow });
@@ -301,6 +312,13 @@ fn lines_have_at_most_80_columns() {
             ]));
             one.banner_code = u16::try_from(numbers.next() % 700).ok();
             one.end_cause = numbers.pick(&CAUSES);
+            one.end_during = numbers.pick(&[EndDuring::Idle, EndDuring::Reuse].map(Some));
+            one.end_idle_us = Some(numbers.next());
+            one.idle_gaps_us = Some(vec![numbers.next()]);
+            one.idle_max_survived_us = Some(numbers.next());
+            one.keepalive = numbers.pick(&[Some(true), Some(false), None]);
+            one.keepalive_idle_s = u32::try_from(numbers.next()).ok();
+            one.comm = Some(numbers.pick(&["smtp", "exim", "smtpd", "kumod"]).to_owned());
             all.push(one);
             all.push(failed(dst, 0, numbers.pick(&["ECONNREFUSED", "ENETUNREACH"])));
         }

@@ -10,6 +10,7 @@ use tracer_analysis::{
 };
 
 use super::{
+    idle_text::idle_sessions,
     phase_text::{PHASE_COLUMNS, PHASE_LEGEND, has_phases, phase_cells},
     quantity::{bytes, cell, duration, grouped, milliseconds, plural, seconds},
     safe_text::{safe, wrap, wrap_list},
@@ -137,6 +138,7 @@ fn destinations(report: &Report, top: usize) -> String {
     for destination in shown {
         text.push_str(&ending_lines(destination, key));
     }
+    text.push_str(&idle_sessions(shown, key));
     let both: Vec<Row> = shown.iter().filter_map(family_rows).flatten().collect();
     if !both.is_empty() {
         text.push('\n');

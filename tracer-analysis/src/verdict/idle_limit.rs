@@ -1,0 +1,245 @@
+//! What idling does to sessions: the path kills them, the server closes them, or nothing is known.
+
+use super::{
+    Code, Confidence, Severity, Subject, Verdict,
+    idle_advice::close_earlier,
+    idle_path::{LimitedPath, Seconds, evidence_s, limited_paths, plural},
+    timers,
+};
+use crate::destination::{Distribution, IdleGaps, Killer, Manner};
+
+/// Timers of more different lengths than this in a bracket point nowhere.
+const HINTS: usize = 3;
+/// Share of the dead above a limit that all destinations share. Where more survive, each has its own.
+const SHARED: f64 = 0.9;
+/// Shorter gaps before a FIN are pauses of a server that closes anyway.
+const TIMEOUT_US: u64 = 1_000_000;
+
+/// On each destination: its limits and the timeout of its server. On the host: the limit that all
+/// destinations share, or that none is known.
+pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
+    let Some(gaps) = subject.group.all.idle.as_deref().filter(|gaps| gaps.count() > 0) else {
+        return Vec::new();
+    };
+    let paths = limited_paths(subject.group);
+    if !subject.is_total {
+        let paths = paths.iter().filter(|path| is_worth_saying(path));
+        let killed = paths.map(|path| killed(subject, path));
+        return killed.chain(closed_by_server(subject, gaps)).collect();
+    }
+    let sure: Vec<_> = paths.iter().filter(|path| path.confidence() > Confidence::Low).collect();
+    match subject.group.addresses {
+        _ if sure.is_empty() => vec![unlimited(subject, gaps, !paths.is_empty())],
+        Some(1) => Vec::new(), // that of the destination says it
+        _ => {
+            let shared = sure.iter().filter(|path| path.limit.above.dead_share() >= SHARED);
+            shared.map(|path| killed(subject, path)).collect()
+        }
+    }
+}
+
+/// One session that fell silent may have had any reason; one reset that did not come from the server has
+/// one.
+fn is_worth_saying(path: &LimitedPath<'_>) -> bool {
+    let proven = path.killer() == Killer::Middlebox && path.manner() != Manner::Silent;
+    path.confidence() > Confidence::Low || path.limit.above.dead > 1 || proven
+}
+
+/// Sessions die from a length of idle gap on.
+fn killed(subject: &Subject<'_>, path: &LimitedPath<'_>) -> Verdict {
+    let LimitedPath { limit, gaps, .. } = path;
+    let (manner, killer, confidence) = (path.manner(), path.killer(), path.confidence());
+    let (code, by) = match killer {
+        Killer::Server => (Code::IdleClosedByServer, "; suspect: the server itself"),
+        Killer::Middlebox => (Code::IdleKilledByMiddlebox, "; suspect: a box on the path"),
+        Killer::Unknown => {
+            (Code::IdleKilledByMiddlebox, "; a box on the path or the server, not known which")
+        }
+    };
+    let severity = match confidence {
+        Confidence::Low => Severity::Info,
+        _ => Severity::Warning,
+    };
+    let alive = match limit.alive_us {
+        Some(us) => {
+            format!("alive after {} ({})", Seconds(us), plural(limit.below.alive, "gap", "gaps"))
+        }
+        None => "no idle gap survived".to_owned(),
+    };
+    let tried = limit.above.alive + limit.above.dead;
+    let dead = format!("dead after {} ({} of {tried})", Seconds(limit.dead_us), limit.above.dead);
+    let how = match manner {
+        Manner::Silent => "no answer any more",
+        Manner::ResetOnReuse => "a reset answers the next command",
+        Manner::ResetWhileIdle => "a reset comes while they idle",
+    };
+    let hint = hint(limit.alive_us.unwrap_or(0), limit.dead_us);
+    let over = path.over();
+    let summary = format!("Idle sessions{over}: {alive}, {dead}: {how}{by}.{hint}");
+    let known = timers::named(timers::between(limit.alive_us.unwrap_or(0), limit.dead_us));
+    let share = |interval: Option<[f64; 2]>, end: usize| interval.map(|it| rounded(it[end]));
+    let verdict = Verdict::new(code, severity, confidence, &subject.group.key, summary)
+        .because("survived_s", limit.alive_us.map(evidence_s))
+        .because("died_s", evidence_s(limit.dead_us))
+        .because("limit_above_s", evidence_s(limit.interval_us[0]))
+        .because("limit_at_most_s", evidence_s(limit.interval_us[1]))
+        .because("survived", limit.below.alive)
+        .because("died", limit.above.dead)
+        .because("died_below", limit.below.dead)
+        .because("survived_above", limit.above.alive)
+        .because("dead_share_below_at_most", share(limit.below.dead_share_interval(), 1))
+        .because("dead_share_above_at_least", share(limit.above.dead_share_interval(), 0))
+        .because("chance", rounded(limit.chance))
+        .because("manner", manner.as_str())
+        .because("suspect", killer.as_str())
+        .because("longest_gap_s", gaps.longest_us().map(evidence_s))
+        .because("keepalive_on", gaps.keepalive.on)
+        .because("keepalive_off", gaps.keepalive.off)
+        .because("died_in_use", gaps.dead_in_use)
+        .because("known_timers", known.as_str());
+    let verdict = match (killer, path.family) {
+        (Killer::Server, _) => verdict.because("closed_s", evidence_s(limit.dead_us)),
+        _ => verdict,
+    };
+    let verdict = match path.over().strip_prefix(" over ") {
+        Some(family) => verdict.because("family", family),
+        None => verdict,
+    };
+    match confidence {
+        Confidence::Low => verdict, // a hint is no reason to change settings
+        _ => close_earlier(verdict, &subject.group.all, limit.alive_us),
+    }
+}
+
+/// Known timers in a bracket, if they are few.
+fn hint(alive_us: u64, dead_us: u64) -> String {
+    let mut lengths: Vec<_> =
+        timers::between(alive_us, dead_us).map(|timer| timer.seconds).collect();
+    lengths.dedup();
+    match lengths.len() {
+        0 => String::new(),
+        1..=HINTS => {
+            format!(
+                " Known timers in between: {}.",
+                timers::named(timers::between(alive_us, dead_us))
+            )
+        }
+        many => format!(" {many} known timers are in between."),
+    }
+}
+
+/// The server ends idle sessions with a FIN.
+fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
+    let closed = &gaps.closed_by_server;
+    let (count, farewells) = (closed.count(), gaps.closed_with_421);
+    let (shortest, median, longest) = (closed.min()?, closed.quantile(0.5)?, closed.max()?);
+    if median < TIMEOUT_US || count < 2 && farewells == 0 {
+        return None;
+    }
+    // A timer always takes the same time; a server that shuts down does not.
+    let steady = longest - shortest <= shortest / 5 + TIMEOUT_US;
+    let confidence = match (steady, count) {
+        (true, 3..) => Confidence::High,
+        (true, _) => Confidence::Medium,
+        (false, _) => Confidence::Low,
+    };
+    let after = if steady {
+        format!("about {}", Seconds(median))
+    } else {
+        format!("{} to {}, mostly {}", Seconds(shortest), Seconds(longest), Seconds(median))
+    };
+    let said = match farewells {
+        0 => String::new(),
+        n => format!(", {n} with a 421"),
+    };
+    let times = plural(count, "session", "sessions");
+    let who = if gaps.closed_by_box * 2 > count {
+        "The server, or a box in its place,"
+    } else {
+        "The server"
+    };
+    let summary = format!("{who} closes sessions that idle for {after} ({times}{said}).");
+    let key = &subject.group.key;
+    let verdict = Verdict::new(Code::IdleClosedByServer, Severity::Info, confidence, key, summary)
+        .because("closed_s", evidence_s(median))
+        .because("shortest_s", evidence_s(shortest))
+        .because("longest_s", evidence_s(longest))
+        .because("closed", count)
+        .because("with_421", farewells)
+        .because("survived", gaps.survived.count())
+        .because("longest_survived_s", gaps.survived.max().map(evidence_s));
+    Some(close_earlier(verdict, &subject.group.all, shortest.checked_sub(TIMEOUT_US)))
+}
+
+/// No limit is sure: the gaps were too short, or long enough to say that there is none, or too few died.
+fn unlimited(subject: &Subject<'_>, gaps: &IdleGaps, too_few: bool) -> Verdict {
+    let alive = gaps.longest_alive_us();
+    let died = gaps.died(|_, _| true, 0);
+    let (longest, shortest_timer) = (gaps.longest_us().unwrap_or(0), timers::SHORTEST_US);
+    let seen = plural(gaps.count(), "gap", "gaps");
+    let verdict = |code, severity, summary| {
+        Verdict::new(code, severity, Confidence::High, &subject.group.key, summary)
+            .because("longest_gap_s", evidence_s(longest))
+            .because("longest_survived_s", alive.map(evidence_s))
+            .because("gaps", gaps.count())
+            .because("survived", gaps.survived.count())
+            .because("untested", gaps.untested.count())
+            .because("died", died)
+            .because("shortest_known_timer_s", evidence_s(shortest_timer))
+    };
+    match alive {
+        Some(us) if died == 0 && us >= shortest_timer => {
+            let long = at_least(&gaps.survived, shortest_timer)
+                + at_least(&gaps.closed_by_server, shortest_timer);
+            let summary = format!(
+                "Idle sessions survive: the longest gap after which one was alive is {} ({} of {} \
+                 or more).",
+                Seconds(us),
+                plural(long, "gap", "gaps"),
+                Seconds(shortest_timer),
+            );
+            let ruled_out = timers::named(timers::between(0, us));
+            verdict(Code::IdleSurvives, Severity::Ok, summary)
+                .because("survived_s", evidence_s(us))
+                .because("timers_outlived", ruled_out.as_str())
+        }
+        _ if died > 0 => {
+            let but = if too_few {
+                "too few to be sure of a limit"
+            } else {
+                "but others survived gaps as long"
+            };
+            let summary = format!(
+                "Cannot tell: {} died idle, {but}; longest gap {} ({seen}).",
+                plural(died, "session", "sessions"),
+                Seconds(longest)
+            );
+            verdict(Code::IdleLimitUnknown, Severity::Info, summary)
+        }
+        _ => {
+            let untested = match alive {
+                Some(us) if us < longest => {
+                    format!(", of those put to the test {}", Seconds(us))
+                }
+                None => ", none put to the test".to_owned(),
+                Some(_) => String::new(),
+            };
+            let summary = format!(
+                "Cannot tell: longest gap {} ({seen}){untested}; the shortest known timer is {}.",
+                Seconds(longest),
+                Seconds(shortest_timer)
+            );
+            verdict(Code::IdleLimitUnknown, Severity::Info, summary)
+        }
+    }
+}
+
+/// How many are `us` or longer.
+fn at_least(gaps: &Distribution, us: u64) -> u64 {
+    gaps.spans().filter(|span| span.highest >= us).map(|span| span.count).sum()
+}
+
+/// To the millionth.
+fn rounded(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
+}

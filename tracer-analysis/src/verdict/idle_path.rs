@@ -1,0 +1,139 @@
+//! Paths on which idle sessions die.
+
+use std::fmt;
+
+use crate::{
+    connection::Family,
+    destination::{Group, IdleGaps, IdleLimit, Killer, Manner},
+    verdict::Confidence,
+};
+
+/// A path with an idle limit.
+#[derive(Debug)]
+pub(super) struct LimitedPath<'a> {
+    /// The family, if only one has this limit.
+    pub(super) family: Option<Family>,
+    /// All idle gaps on it.
+    pub(super) gaps: &'a IdleGaps,
+    /// Its limit.
+    pub(super) limit: IdleLimit,
+}
+
+/// The limits of a destination: one, or one of each family where they differ.
+pub(super) fn limited_paths(group: &Group) -> Vec<LimitedPath<'_>> {
+    let families = [(Family::Ipv4, &group.ipv4), (Family::Ipv6, &group.ipv6)];
+    let apart = families.map(|(family, of)| {
+        let gaps = of.as_ref()?.idle.as_deref()?;
+        Some(Path::new(Some(family), gaps))
+    });
+    if let [Some(ipv4), Some(ipv6)] = apart
+        && !ipv4.agrees(&ipv6)
+    {
+        return [ipv4, ipv6].into_iter().filter_map(Path::limited).collect();
+    }
+    let all = group.all.idle.as_deref().map(|gaps| Path::new(None, gaps));
+    all.and_then(Path::limited).into_iter().collect()
+}
+
+/// The gaps of a destination, or of a family.
+struct Path<'a> {
+    family: Option<Family>,
+    gaps: &'a IdleGaps,
+    limit: Option<IdleLimit>,
+}
+
+impl<'a> Path<'a> {
+    fn new(family: Option<Family>, gaps: &'a IdleGaps) -> Self {
+        Self { family, gaps, limit: gaps.limit() }
+    }
+
+    fn limited(self) -> Option<LimitedPath<'a>> {
+        let Self { family, gaps, limit } = self;
+        limit.map(|limit| LimitedPath { family, gaps, limit })
+    }
+
+    /// Longest gap below the limit, or of all, after which sessions were alive.
+    fn alive_us(&self) -> u64 {
+        let alive = match &self.limit {
+            Some(limit) => limit.alive_us,
+            None => self.gaps.longest_alive_us(),
+        };
+        alive.unwrap_or(0)
+    }
+
+    /// Whether one limit may be that of both.
+    fn agrees(&self, other: &Self) -> bool {
+        let dead_us = |of: &Self| of.limit.as_ref().map_or(u64::MAX, |limit| limit.dead_us);
+        self.alive_us() < dead_us(other) && other.alive_us() < dead_us(self)
+    }
+}
+
+impl LimitedPath<'_> {
+    /// Most deaths showed in this way.
+    pub(super) fn manner(&self) -> Manner {
+        let all = [Manner::Silent, Manner::ResetWhileIdle, Manner::ResetOnReuse];
+        let died = |manner| self.gaps.died(|it, _| it == manner, self.limit.dead_us);
+        all.into_iter().max_by_key(|&manner| died(manner)).unwrap_or(Manner::Silent)
+    }
+
+    /// Who is suspected: the server, if it is of most deaths; a middlebox, if it is of any.
+    pub(super) fn killer(&self) -> Killer {
+        let died = |killer| self.gaps.died(|_, it| it == killer, self.limit.dead_us);
+        if died(Killer::Server) * 2 > self.limit.above.dead {
+            Killer::Server
+        } else if died(Killer::Middlebox) > 0 {
+            Killer::Middlebox
+        } else {
+            Killer::Unknown
+        }
+    }
+
+    /// How sure it is that there is a limit, and not chance.
+    pub(super) fn confidence(&self) -> Confidence {
+        if self.gaps.dead_in_use >= self.limit.above.dead {
+            return Confidence::Low; // idle or not, sessions die here
+        }
+        let nothing_survived = self.limit.below.alive == 0 && self.limit.above.alive == 0;
+        match (self.limit.above.dead, self.limit.chance) {
+            (3.., ..=0.01) => Confidence::High,
+            (2.., ..=0.05) => Confidence::Medium,
+            (5.., _) if nothing_survived => Confidence::Medium,
+            _ => Confidence::Low,
+        }
+    }
+
+    /// ` over IPv4`, if only that family has this limit.
+    pub(super) fn over(&self) -> &'static str {
+        self.family.map_or("", over)
+    }
+}
+
+/// ` over IPv4`.
+pub(super) fn over(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => " over IPv4",
+        Family::Ipv6 => " over IPv6",
+    }
+}
+
+/// A time in a sentence: `2.5 s`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seconds(pub(super) u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 as f64 / 1e6;
+        let digits = usize::from(seconds < 99.95);
+        write!(f, "{seconds:.digits$} s")
+    }
+}
+
+/// Seconds as evidence, to the millisecond.
+pub(super) fn evidence_s(us: u64) -> f64 {
+    (us as f64 / 1e3).round() / 1e3
+}
+
+/// `1 gap`, `2 gaps`.
+pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
