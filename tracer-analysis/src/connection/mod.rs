@@ -7,6 +7,7 @@ mod messages;
 mod mta;
 mod owners;
 mod record;
+mod refusals;
 mod replies;
 mod table;
 mod turns;
@@ -16,4 +17,5 @@ pub use record::{
     Connection, EndCause, EndDuring, EndSuspect, Family, Kind, Owner, SCHEMA, SeenFrom, Tls,
     TransactionsMethod,
 };
+pub use refusals::Refusal;
 pub use table::{Clock, Context, Table};

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Refusal;
 use crate::utc::Utc;
 
 /// Version of the recording schema that this build writes. Readers accept it and older ones.
@@ -210,6 +211,10 @@ pub struct Connection {
     pub transactions_exact: bool,
     /// Replies by code (cleartext only).
     pub replies: Option<BTreeMap<u16, u32>>,
+    /// Replies in cleartext that may turn us away, at most [`Refusal::KEPT`]; `None` if no reply was
+    /// read, and in records of versions that did not note them.
+    #[serde(default)]
+    pub refusals: Option<Vec<Refusal>>,
     /// Begin (first write of the turn with MAIL) and end (first byte of the final reply) of each
     /// transaction since `start`; the first 256.
     pub transaction_spans_us: Option<Vec<[u64; 2]>>,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use tracer_common::record::{ReplySegment, Turn};
 
-use super::Tls;
+use super::{Tls, refusals::Refusals};
 use crate::{
     dialogue::replies::{Dialogue, Said, Told},
-    smtp::{Reply, ReplyParser, Step},
+    smtp::{EnhancedCode, Reply, ReplyParser, Step},
 };
 
 /// Segments kept that arrived ahead of their turn, and their bytes.
@@ -37,6 +37,7 @@ pub(super) struct Replies {
     greeting: Option<Greeting>,
     last_code: Option<u16>,
     counts: BTreeMap<u16, u32>,
+    refusals: Refusals,
     dialogue: Dialogue,
     /// When the first byte of the reply under way arrived.
     begin_ns: u64,
@@ -125,6 +126,7 @@ impl Replies {
     fn reply(&mut self, reply: &Reply, time_ns: u64) {
         *self.counts.entry(reply.code).or_insert(0) += 1;
         self.last_code = Some(reply.code);
+        self.refusals.reply(reply, time_ns, self.greeting.is_none() && !self.skipped);
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
@@ -150,6 +152,11 @@ impl Replies {
     pub(super) fn counts(&self) -> Option<&BTreeMap<u16, u32>> {
         let complete = !self.incomplete && self.ahead.is_empty();
         (complete && self.next > 0).then_some(&self.counts)
+    }
+
+    /// Replies that may turn us away.
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// What the replies told, at the end of the connection; messages only if all replies were read.
@@ -199,7 +206,7 @@ fn greeting_host(reply: &Reply) -> Option<String> {
 /// The first word of `text` that is no enhanced status code, if it could be a host name.
 fn host_name(text: &[u8]) -> Option<String> {
     let mut words = text.split(|byte| matches!(byte, b' ' | b'\t')).filter(|it| !it.is_empty());
-    let word = words.find(|word| !is_status_code(word))?;
+    let word = words.find(|word| EnhancedCode::parse(word).is_none())?;
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     let starts_well = word.first().is_some_and(u8::is_ascii_alphanumeric);
     if !starts_well || word.len() > 255 || !word.iter().all(allowed) {
@@ -209,18 +216,6 @@ fn host_name(text: &[u8]) -> Option<String> {
     let host = host.trim_end_matches('.');
     let top = host.rsplit('.').next().unwrap_or_default();
     (!top.bytes().all(|byte| byte.is_ascii_digit())).then(|| host.to_owned())
-}
-
-/// An enhanced status code (RFC 3463 section 2), for example `4.7.0`.
-fn is_status_code(word: &[u8]) -> bool {
-    let mut parts = word.split(|byte| *byte == b'.');
-    let class = parts.next().is_some_and(|part| matches!(part, b"2" | b"4" | b"5"));
-    let detail = |part: Option<&[u8]>| {
-        part.is_some_and(|part| {
-            (1..=3).contains(&part.len()) && part.iter().all(u8::is_ascii_digit)
-        })
-    };
-    class && detail(parts.next()) && detail(parts.next()) && parts.next().is_none()
 }
 
 #[cfg(test)]

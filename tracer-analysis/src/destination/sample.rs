@@ -51,6 +51,7 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         transactions_method: None,
         transactions_exact: false,
         replies: None,
+        refusals: None,
         transaction_spans_us: None,
         transaction_spans_omitted: 0,
         envelope_us: None,
