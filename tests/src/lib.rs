@@ -16,6 +16,7 @@ pub mod flow;
 pub mod handover;
 pub mod idling;
 pub mod lab;
+pub mod limited;
 pub mod load;
 pub mod middlebox;
 pub mod namespace;

@@ -55,14 +55,25 @@ impl Postfix {
     /// Starts an instance in the server's namespace that takes mail on `address` and discards it. A lab
     /// may have several, on different addresses.
     pub fn receiver(lab: &Lab, address: SocketAddr, starttls: Starttls) -> Result<Self> {
+        Self::receiver_with(lab, address, starttls, &[])
+    }
+
+    /// The same; `more` settings are added to its `main.cf`.
+    pub fn receiver_with(
+        lab: &Lab,
+        address: SocketAddr,
+        starttls: Starttls,
+        more: &[(&str, &str)],
+    ) -> Result<Self> {
         let directory = lab.file(&format!("receiver-{}", address.ip()));
         let main = configuration::receiver(&directory);
         let services = configuration::receiver_services(address);
-        let settings: &[(&str, &str)] = match starttls {
-            Starttls::None => &[("smtpd_tls_security_level", "none")],
-            Starttls::Offered => &[("smtpd_tls_security_level", "may")],
+        let level = match starttls {
+            Starttls::None => "none",
+            Starttls::Offered => "may",
         };
-        let instance = Self::write(directory, &main, settings, &services)?;
+        let settings = [&[("smtpd_tls_security_level", level)], more].concat();
+        let instance = Self::write(directory, &main, &settings, &services)?;
         if starttls == Starttls::Offered {
             certificate::make(&instance.configuration())?;
         }

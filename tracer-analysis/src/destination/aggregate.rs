@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, Mta, SeenFrom},
-    destination::{Distribution, IdleGaps, Messages, Timeline},
+    destination::{Arrivals, Cost, Distribution, IdleGaps, Messages, Throttling, Timeline},
 };
 
 /// Distinct names of connect failures that are counted apart; others count as [`OTHER_FAILURE`].
@@ -81,8 +81,14 @@ pub struct Aggregate {
     pub mtas: BTreeMap<Mta, u64>,
     /// Greetings by reply code.
     pub greeting_codes: BTreeMap<u16, u64>,
+    /// How the servers received them.
+    pub throttling: Throttling,
+    /// What was spent in vain.
+    pub cost: Cost,
     /// When the connections existed.
     pub timeline: Timeline,
+    /// When they arrived and stood idle. Like `timeline`, only in the sum over all families.
+    pub arrivals: Arrivals,
 }
 
 impl Aggregate {
@@ -105,7 +111,10 @@ impl Aggregate {
             self.idle.get_or_insert_default().add(connection);
         }
         self.messages.add(connection);
+        self.throttling.add(connection);
+        self.cost.add(connection);
         self.timeline.add(connection);
+        self.arrivals.add(connection);
         match connection.seen_from {
             SeenFrom::Midlife => self.midlife += 1,
             SeenFrom::Connect => self.add_measures(connection),
@@ -153,9 +162,10 @@ impl Aggregate {
     pub fn merge(&mut self, other: &Self) {
         self.merge_counts(other);
         self.timeline.merge(&other.timeline);
+        self.arrivals.merge(&other.arrivals);
     }
 
-    /// Adds all connections of `other`, except for when they existed.
+    /// Adds all connections of `other`, except for when they existed and arrived.
     pub(super) fn merge_counts(&mut self, other: &Self) {
         self.connections += other.connections;
         self.connect_failures += other.connect_failures;
@@ -193,6 +203,8 @@ impl Aggregate {
         }
         self.turns.merge(&other.turns);
         self.messages.merge(&other.messages);
+        self.throttling.merge(&other.throttling);
+        self.cost.merge(&other.cost);
         sum(&mut self.bytes_sent, other.bytes_sent);
         sum(&mut self.bytes_received, other.bytes_received);
         sum(&mut self.retransmits, other.retransmits);

@@ -6,6 +6,8 @@
 //! what goes beyond one is counted, not dropped.
 
 mod aggregate;
+mod arrivals;
+mod cost;
 mod fold;
 mod group;
 mod histogram;
@@ -14,11 +16,16 @@ mod idle_limit;
 mod key;
 mod messages;
 mod minutes;
+mod pressure;
 mod proportion;
+mod reuse;
 mod survival;
+mod throttling;
 mod timeline;
 
 pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
+pub use arrivals::{Arrivals, Reception};
+pub use cost::Cost;
 pub(crate) use fold::normal_host;
 pub use fold::{Fold, HOSTS_PER_ADDRESS};
 pub use group::{Group, Groups, OTHER};
@@ -27,7 +34,10 @@ pub use idle::{IdleGaps, Keepalive, Killer, Manner};
 pub use idle_limit::{IdleLimit, Tally};
 pub use key::{GroupBy, UnknownGroupBy};
 pub use messages::{Counted, Messages};
+pub use pressure::{Minute, Moment};
+pub use reuse::MissedReuse;
 pub use survival::{Observed, Step, kaplan_meier, thinned};
+pub use throttling::{Ends, Throttling};
 pub use timeline::{Peak, Timeline};
 
 #[cfg(test)]

@@ -49,8 +49,9 @@ impl Report {
             verdicts.extend(verdict::verdicts(&subject));
             Destination::new(group, by, &window, summarize)
         };
-        let totals = destination(fold.total(TOTAL), true);
+        let mut totals = destination(fold.total(TOTAL), true);
         let destinations: Vec<_> = fold.groups(by).map(|group| destination(group, false)).collect();
+        sum_missed_reuse(&mut totals, &destinations);
         verdict::sort(&mut verdicts, TOTAL);
         let omitted = destinations.last().filter(|last| last.key == OTHER);
         let destinations_omitted = DestinationsOmitted {
@@ -102,6 +103,7 @@ impl Destination {
         let Group { key, all, ipv4, ipv6, addresses } = group;
         let peak = all.timeline.peak();
         let messages = Some(&all.messages).filter(|it| it.counted > 0);
+        let missed = if key == OTHER { None } else { missed_reuse(&all) };
         let histograms = Histograms::new(&all, summarize);
         // Where there is one family only, its histograms are those of all.
         let both = ipv4.is_some() && ipv6.is_some();
@@ -123,7 +125,8 @@ impl Destination {
             counted_by: all.messages.by_method.clone(),
             reuse_ratio: messages.and_then(Messages::reuse_ratio).map(|it| rounded(it, 1e6)),
             unused_connections: messages.map(|it| it.unused),
-            missed_reuse: None,
+            missed_reuse: missed.map(|(missed, _)| missed),
+            missed_reuse_exact: missed.is_some_and(|(_, exact)| exact),
             peak_concurrency: peak.connections,
             peak_concurrency_exact: peak.exact,
             connections_per_minute: PerMinute {
@@ -194,6 +197,24 @@ impl FamilySummary {
             histograms,
         }
     }
+}
+
+/// Connections that were opened although a usable one was there, and whether all were looked at; `None`
+/// if that can be said of none.
+fn missed_reuse(all: &Aggregate) -> Option<(u64, bool)> {
+    let missed = all.arrivals.missed_reuse();
+    let exact = missed.unknown == 0 && !all.arrivals.is_sample();
+    (missed.judged > 0).then_some((missed.missed, exact))
+}
+
+/// The sum over the destinations: a connection to one is of no use to another.
+fn sum_missed_reuse(totals: &mut Destination, destinations: &[Destination]) {
+    let known = || destinations.iter().filter(|one| one.missed_reuse.is_some());
+    totals.missed_reuse =
+        known().next().and(Some(known().filter_map(|one| one.missed_reuse).sum()));
+    let carrying = |one: &&Destination| one.transactions.is_some_and(|messages| messages > 0);
+    totals.missed_reuse_exact = totals.missed_reuse.is_some()
+        && destinations.iter().filter(carrying).all(|one| one.missed_reuse_exact);
 }
 
 /// How a distribution is put in the report.

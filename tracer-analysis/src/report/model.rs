@@ -125,8 +125,12 @@ pub struct Destination {
     pub reuse_ratio: Option<f64>,
     /// Counted connections that ended without having carried a message.
     pub unused_connections: Option<u64>,
-    /// New connections for which a usable one was there.
+    /// Connections with a message that were opened although another one to the destination stood idle,
+    /// or at most 10 s after we had closed one ourselves; `null` if that can be said of none.
     pub missed_reuse: Option<u64>,
+    /// Whether all connections could be looked at; if not, `missed_reuse` is of those that could.
+    #[serde(default)]
+    pub missed_reuse_exact: bool,
     /// Most connections that existed at the same instant, those being tried included.
     pub peak_concurrency: u64,
     /// Whether that is exact; if not, it is an upper bound, or (with connections of unknown age) an

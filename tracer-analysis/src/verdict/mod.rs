@@ -3,14 +3,25 @@
 //! Each rule is a pure function of the aggregates of one destination. It says nothing where nothing is to
 //! be said, and "cannot tell" where the question matters and the data cannot carry an answer.
 
+mod caching;
 mod dead_on_reuse;
 mod evidence_incomplete;
+mod family;
 mod idle_advice;
 mod idle_limit;
 mod idle_path;
 mod keepalive_too_slow;
+mod message_limit;
 mod model;
+mod retry_storm;
+mod settings;
+mod setup_cost;
+mod step;
+mod throttling;
 mod timers;
+
+#[cfg(test)]
+mod tests;
 
 pub use model::{Advice, Code, Confidence, Evidence, Severity, Verdict};
 pub use timers::{TIMERS, Timer};
@@ -33,11 +44,17 @@ pub struct Subject<'a> {
 /// A rule: the verdicts on one subject.
 type Rule = fn(&Subject<'_>) -> Vec<Verdict>;
 
-const RULES: [Rule; 4] = [
+const RULES: &[Rule] = &[
     evidence_incomplete::verdicts,
+    throttling::verdicts,
+    message_limit::verdicts,
+    retry_storm::verdicts,
     idle_limit::verdicts,
     dead_on_reuse::verdicts,
     keepalive_too_slow::verdicts,
+    caching::verdicts,
+    family::verdicts,
+    setup_cost::verdicts,
 ];
 
 /// All verdicts on one subject.

@@ -33,7 +33,9 @@ fn view(group: &Group) -> String {
         [Some(&group.all), group.ipv4.as_ref(), group.ipv6.as_ref()].map(|aggregate| {
             aggregate.cloned().map(|mut rest| {
                 let times = std::mem::take(&mut rest.timeline);
-                (rest, times.peak(), times.opened_per_minute_peak(), times.opened_count())
+                let arrivals = std::mem::take(&mut rest.arrivals);
+                let peak = (times.peak(), times.opened_per_minute_peak(), times.opened_count());
+                (rest, peak, arrivals.missed_reuse(), arrivals.moments(), arrivals.minutes())
             })
         });
     format!("{} {:?} {aggregates:?}", group.key, group.addresses)

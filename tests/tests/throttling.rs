@@ -1,0 +1,171 @@
+//! Which limit a server has: told from how it received connections.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tests::{
+    lab::{Lab, server_v4},
+    limited::{Limit, LimitedServer},
+    postfix::{Postfix, Starttls},
+    prerequisite::{Prerequisite, skipped},
+    report,
+    session::Session,
+    tracer::{Run, Tracer},
+};
+
+const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
+const POSTFIX: [Prerequisite; 3] =
+    [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Postfix];
+
+/// Opens `at_once` sessions one after the other, hands over a message on each that is greeted, and quits.
+fn burst(lab: &Lab, to: SocketAddr, at_once: usize) {
+    let sessions: Vec<Session> = (0..at_once)
+        .filter_map(|_| {
+            let mut session = Session::connect(&lab.client, to).unwrap();
+            if session.reply().unwrap().starts_with("220") {
+                session.command("EHLO client.test", "250").unwrap();
+                return Some(session);
+            }
+            // The server's FIN comes first, as with a mail server that reads the 421.
+            session.wait_for_end(Duration::from_secs(10)).unwrap();
+            None
+        })
+        .collect();
+    for mut session in sessions {
+        session.message(100).unwrap();
+        session.quit().unwrap();
+    }
+}
+
+/// Bursts of 1 to 8 connections.
+fn bursts(lab: &Lab, to: SocketAddr, count: usize) {
+    for turn in 0..count {
+        burst(lab, to, 1 + turn * 5 % 8);
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One connection at a time, at a steady pace: 77.5 a minute.
+fn steadily(lab: &Lab, to: SocketAddr, time: Duration) {
+    let (begin, interval) = (Instant::now(), Duration::from_millis(774));
+    for turn in 0.. {
+        let due = interval * turn;
+        if due > time {
+            return;
+        }
+        thread::sleep(due.saturating_sub(begin.elapsed()));
+        burst(lab, to, 1);
+    }
+}
+
+/// As many messages on each connection as the server takes, up to 25; some with fewer.
+fn long_sessions(lab: &Lab, to: SocketAddr) {
+    for most in [25, 7, 25, 25, 3, 25, 25, 25, 25] {
+        let mut session = Session::connect(&lab.client, to).unwrap();
+        session.begin().unwrap();
+        let sent = (0..most).take_while(|_| session.message(100).is_ok()).count();
+        if sent == most {
+            session.quit().unwrap();
+        }
+    }
+}
+
+/// Verdicts of a run on one destination, but for those on how connections are used.
+fn verdicts(run: &Run, address: &str) -> Vec<Value> {
+    let report = report::parse(&run.stdout).unwrap();
+    let caching = ["caching_works", "caching_ineffective", "reuse_missed", "connections_unused"];
+    let all = report["verdicts"].as_array().unwrap().iter();
+    let about = all.filter(|verdict| verdict["destination"] == address);
+    about.filter(|it| !caching.contains(&it["code"].as_str().unwrap())).cloned().collect()
+}
+
+fn only(run: &Run, address: &str) -> Value {
+    let [verdict] = &verdicts(run, address)[..] else {
+        panic!("one verdict: {:#?}", verdicts(run, address))
+    };
+    verdict.clone()
+}
+
+fn check_counts(verdict: &Value, server: &LimitedServer) {
+    let (accepted, refused) = server.tally();
+    assert_eq!(verdict["evidence"]["accepted"], accepted, "{verdict:#}");
+    assert_eq!(verdict["evidence"]["refused_by_reply"], refused, "{verdict:#}");
+    assert_eq!(verdict["evidence"]["side"], "peer");
+}
+
+#[test]
+fn kind_and_number_are_named() {
+    if skipped("kind_and_number_are_named", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let address = |n: u8| SocketAddr::from((server_v4(n), lab.port()));
+    let limits = [Limit::Open(5), Limit::PerMinute(30), Limit::Messages(20), Limit::None];
+    let servers: Vec<LimitedServer> = (0..)
+        .zip(limits)
+        .map(|(n, limit)| LimitedServer::start(&lab.server, address(n), limit).unwrap())
+        .collect();
+    let tracer = Tracer::start_with(&lab, &["--format", "json"]).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| bursts(&lab, address(0), 60));
+        scope.spawn(|| steadily(&lab, address(1), Duration::from_secs(95)));
+        scope.spawn(|| long_sessions(&lab, address(2)));
+        scope.spawn(|| {
+            bursts(&lab, address(3), 60);
+            steadily(&lab, address(3), Duration::from_secs(40));
+        });
+    });
+    lab.wait_for_ends(Duration::from_secs(10)).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+
+    let open = only(&run, "10.71.2.2");
+    assert_eq!(
+        (&open["code"], &open["evidence"]["limit"]),
+        (&"concurrency_limited".into(), &5.into())
+    );
+    check_counts(&open, &servers[0]);
+    assert_eq!(open["evidence"]["replies"], format!("{} x 421 4.7.0", servers[0].tally().1));
+    let rate = only(&run, "10.71.2.3");
+    assert_eq!(rate["code"], "rate_limited", "{rate:#}");
+    assert_eq!(rate["evidence"]["limit_per_minute"], 30, "{rate:#}");
+    check_counts(&rate, &servers[1]);
+    let messages = only(&run, "10.71.2.4");
+    assert_eq!(messages["code"], "message_limit", "{messages:#}");
+    assert_eq!(messages["evidence"]["limit"], 20, "{messages:#}");
+    assert_eq!(messages["evidence"]["closed_at_limit"], 7, "{messages:#}");
+    assert_eq!(verdicts(&run, "10.71.2.5"), Vec::<Value>::new());
+    assert_eq!(servers[3].tally().1, 0);
+
+    // The same from the recording, in text.
+    let file = run.file.to_str().unwrap();
+    let text = tests::tracer::command(["report", file]).unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    println!("{text}");
+    assert!(text.contains("10.71.2.2: concurrency_limited"), "{text}");
+    assert!(text.contains("allows 5 connections at a time"), "{text}");
+}
+
+/// smtpd(8) and anvil(8) of Postfix.
+#[test]
+fn limit_of_postfix() {
+    if skipped("limit_of_postfix", &POSTFIX) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let settings =
+        [("smtpd_client_connection_count_limit", "4"), ("smtpd_client_event_limit_exceptions", "")];
+    let _server = Postfix::receiver_with(&lab, lab.server_v4(), Starttls::None, &settings).unwrap();
+    let tracer = Tracer::start_with(&lab, &["--format", "json"]).unwrap();
+    bursts(&lab, lab.server_v4(), 40);
+    lab.wait_for_ends(Duration::from_secs(10)).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    let verdict = only(&run, "10.71.2.2");
+    assert_eq!(verdict["code"], "concurrency_limited", "{verdict:#}");
+    assert_eq!(verdict["evidence"]["limit"], 4, "{verdict:#}");
+}

@@ -1,0 +1,353 @@
+//! When connections arrived at a server, how it received them, and when they stood idle.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use crate::{
+    connection::{Connection, EndCause, Refusal, SeenFrom, Tls},
+    destination::histogram::reserve_little,
+    utc::Utc,
+};
+
+/// How the server received a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reception {
+    /// It was served, or at least greeted.
+    Accepted,
+    /// It was turned away by a reply before it had carried a message, or closed without a word.
+    Refused,
+    /// The connect was refused.
+    ConnectRefused,
+    /// The connect, or the connection, was never answered.
+    Unanswered,
+    /// It failed for a reason that says nothing about the server.
+    Unknown,
+}
+
+impl Reception {
+    /// How `connection` was received.
+    pub fn of(connection: &Connection) -> Self {
+        if !connection.established() {
+            return match (connection.end_cause, connection.connect_error.as_deref()) {
+                (EndCause::Open, _) => Self::Unknown,
+                (_, Some("ECONNREFUSED" | "ECONNRESET")) => Self::ConnectRefused,
+                (_, Some("ETIMEDOUT") | None) => Self::Unanswered,
+                _ => Self::Unknown,
+            };
+        }
+        if connection.seen_from == SeenFrom::Midlife {
+            return Self::Accepted;
+        }
+        let carried = connection.transactions.is_some_and(|messages| messages > 0);
+        if !carried && refusal(connection).is_some() {
+            return Self::Refused;
+        }
+        let silent = connection.banner_us.is_none() && connection.bytes_received == Some(0);
+        match connection.end_cause {
+            EndCause::PeerFin | EndCause::RstReceived if silent => Self::Refused,
+            EndCause::LocalFin | EndCause::Unanswered | EndCause::Timeout if silent => {
+                Self::Unanswered
+            }
+            _ => Self::Accepted,
+        }
+    }
+
+    /// Whether the server had no room for it, as far as that can be seen.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::ConnectRefused | Self::Unanswered)
+    }
+}
+
+/// The reply that turned `connection` away.
+pub(super) fn refusal(connection: &Connection) -> Option<(u16, Option<&Refusal>)> {
+    match &connection.refusals {
+        Some(refusals) => {
+            let refusal = refusals.iter().find(|refusal| refusal.is_throttling())?;
+            Some((refusal.code, Some(refusal)))
+        }
+        None => connection.banner_code.filter(|code| *code >= 400).map(|code| (code, None)),
+    }
+}
+
+/// Longest time after the end of a connection at which it still matters here: the sliding minute.
+const AFTER_S: i64 = 60;
+
+/// One connection, as the server saw it. Durations are in steps of [`STEP_US`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Arrival {
+    /// When it was established, or tried, in microseconds since 1970.
+    pub(super) at: i64,
+    /// How long it existed after that.
+    held: u32,
+    facts: Facts,
+}
+
+/// Precision of durations, in microseconds: 32 bits of them are 19 hours.
+pub(super) const STEP_US: u64 = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Facts {
+    pub(super) reception: Reception,
+    /// Whether it carried a message, if that is known.
+    pub(super) carried: Option<bool>,
+    /// Carried messages, but when it stood idle is not known.
+    pub(super) rests_unknown: bool,
+    /// It was open before tracing began.
+    pub(super) midlife: bool,
+}
+
+impl Arrival {
+    fn new(connection: &Connection) -> Self {
+        let at = connection.start.plus_micros(connection.connect_us.unwrap_or(0)).micros();
+        let held = connection.end().micros_since(Utc::from_micros(at));
+        Self {
+            at,
+            held: steps(held),
+            facts: Facts {
+                reception: Reception::of(connection),
+                carried: connection.transactions.map(|messages| messages > 0),
+                rests_unknown: spans(connection).is_none(),
+                midlife: connection.seen_from == SeenFrom::Midlife,
+            },
+        }
+    }
+
+    pub(super) const fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// When it was gone, in microseconds since 1970.
+    pub(super) fn end(&self) -> i64 {
+        self.at.saturating_add(micros(self.held))
+    }
+}
+
+/// A time in which a connection could have taken another message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rest {
+    /// Begin, in microseconds since 1970.
+    pub(super) from: i64,
+    length: u32,
+}
+
+impl Rest {
+    pub(super) fn until(&self) -> i64 {
+        self.from.saturating_add(micros(self.length))
+    }
+}
+
+fn steps(micros: u64) -> u32 {
+    u32::try_from(micros.div_ceil(STEP_US)).unwrap_or(u32::MAX)
+}
+
+fn micros(steps: u32) -> i64 {
+    i64::from(steps) * STEP_US.cast_signed()
+}
+
+/// Spans of all messages of a connection; `None` if it carried some at times that are not known.
+fn spans(connection: &Connection) -> Option<&[[u64; 2]]> {
+    match (connection.transactions, connection.transaction_spans_us.as_deref()) {
+        (Some(0), _) => Some(&[]),
+        (Some(_), Some(spans)) if connection.transaction_spans_omitted == 0 => Some(spans),
+        _ => None,
+    }
+}
+
+/// Connections that can stand in for each other, and that the server counts together: of one host and
+/// network namespace, from one address to one port.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lane {
+    id: u64,
+    pub(super) arrivals: Vec<Arrival>,
+    pub(super) rests: Vec<Rest>,
+}
+
+/// The arrivals of a set of connections, in bounded memory.
+///
+/// Up to [`Self::KEPT`] connections and rests are kept. Beyond that only those of some minutes are: at
+/// level `n`, of one minute in 2^n, drawn by a hash of the minute. Such a minute is complete, with all
+/// that was open in it or was opened in the minute before, so what is computed for it is exact. The level
+/// depends on the set only, not on the order in which it was added.
+#[derive(Debug, Clone, Default)]
+pub struct Arrivals {
+    pub(super) lanes: Vec<Lane>,
+    level: u32,
+    count: usize,
+    established: u64,
+}
+
+impl Arrivals {
+    /// Connections and rests that are kept before minutes are drawn.
+    pub const KEPT: usize = 4096;
+    /// Shortest gap between two messages in which another one would have had room: 0.1 s.
+    const SHORTEST_REST_US: u64 = 100_000;
+    /// Time after our own close in which a connection could still have been there, had we kept it:
+    /// as long as `OpenSMTPD` keeps its own, and much shorter than any server's patience (RFC 5321
+    /// section 4.5.3.2.7: 5 minutes).
+    pub const KEEPABLE_S: i64 = 10;
+
+    /// Adds a connection.
+    pub fn add(&mut self, connection: &Connection) {
+        let arrival = Arrival::new(connection);
+        let facts = arrival.facts();
+        self.established += u64::from(facts.reception == Reception::Accepted);
+        let rests = rests(connection, &arrival);
+        let level = self.level;
+        let lane = self.lane(lane_of(connection));
+        let mut added = 0;
+        if is_kept(arrival.at, arrival.end(), level) {
+            reserve_little(&mut lane.arrivals);
+            lane.arrivals.push(arrival);
+            added += 1;
+        }
+        for rest in rests.filter(|rest| is_kept(rest.from, rest.until(), level)) {
+            reserve_little(&mut lane.rests);
+            lane.rests.push(rest);
+            added += 1;
+        }
+        self.count += added;
+        self.thin();
+    }
+
+    /// Adds all connections of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.established += other.established;
+        let level = self.level.max(other.level);
+        self.raise_to(level);
+        for theirs in &other.lanes {
+            let lane = self.lane(theirs.id);
+            let before = lane.arrivals.len() + lane.rests.len();
+            let arrivals = theirs.arrivals.iter().filter(|it| is_kept(it.at, it.end(), level));
+            lane.arrivals.extend(arrivals.copied());
+            let rests = theirs.rests.iter().filter(|it| is_kept(it.from, it.until(), level));
+            lane.rests.extend(rests.copied());
+            self.count += lane.arrivals.len() + lane.rests.len() - before;
+        }
+        self.thin();
+    }
+
+    /// Whether these are only some of the minutes.
+    pub const fn is_sample(&self) -> bool {
+        self.level > 0
+    }
+
+    /// Share of the minutes that are kept.
+    pub fn share_kept(&self) -> f64 {
+        0.5_f64.powi(self.level.cast_signed())
+    }
+
+    /// Whether what happened at `at` is judged: its minute is kept.
+    pub(super) fn is_judged(&self, at: i64) -> bool {
+        minute_is_kept(at.div_euclid(MINUTE_US), self.level)
+    }
+
+    fn lane(&mut self, id: u64) -> &mut Lane {
+        let at = match self.lanes.binary_search_by_key(&id, |lane| lane.id) {
+            Ok(at) => at,
+            Err(at) => {
+                self.lanes.reserve_exact(1);
+                self.lanes.insert(at, Lane { id, ..Lane::default() });
+                at
+            }
+        };
+        &mut self.lanes[at]
+    }
+
+    fn thin(&mut self) {
+        while self.count > Self::KEPT {
+            self.raise_to(self.level + 1);
+        }
+    }
+
+    fn raise_to(&mut self, level: u32) {
+        if level <= self.level {
+            return;
+        }
+        self.level = level;
+        for lane in &mut self.lanes {
+            lane.arrivals.retain(|it| is_kept(it.at, it.end(), level));
+            lane.rests.retain(|it| is_kept(it.from, it.until(), level));
+        }
+        self.lanes.retain(|lane| !lane.arrivals.is_empty() || !lane.rests.is_empty());
+        self.count = self.lanes.iter().map(|lane| lane.arrivals.len() + lane.rests.len()).sum();
+    }
+}
+
+const MINUTE_US: i64 = 60_000_000;
+/// Level at which nothing is kept.
+const LAST_LEVEL: u32 = 40;
+/// Minutes looked at for one connection: two weeks.
+const LONGEST: i64 = 14 * 24 * 60;
+
+/// Whether something that lasted from `from` to `until` is kept.
+fn is_kept(from: i64, until: i64, level: u32) -> bool {
+    if level == 0 {
+        return true;
+    }
+    let first = from.div_euclid(MINUTE_US);
+    let last = until.saturating_add(AFTER_S * 1_000_000).div_euclid(MINUTE_US);
+    (first..=last.min(first + LONGEST)).any(|minute| minute_is_kept(minute, level))
+}
+
+fn minute_is_kept(minute: i64, level: u32) -> bool {
+    level < LAST_LEVEL && hash_of(&minute).trailing_zeros() >= level
+}
+
+fn hash_of(value: &impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn lane_of(connection: &Connection) -> u64 {
+    hash_of(&(&connection.host, connection.netns, connection.src, connection.dport))
+}
+
+/// When `connection` could have taken another message: between two messages, after the last one until
+/// it ended, and for a while after we ended it ourselves.
+///
+/// All is shifted by the time that the connect took: a new connection arrives that much later than the
+/// moment at which it was wanted.
+fn rests(connection: &Connection, arrival: &Arrival) -> impl Iterator<Item = Rest> {
+    let healthy = arrival.facts().reception == Reception::Accepted
+        && refusal(connection).is_none()
+        && connection.seen_from == SeenFrom::Connect;
+    let spans = spans(connection).filter(|_| healthy).unwrap_or_default();
+    let shifted = connection.start.plus_micros(connection.connect_us.unwrap_or(0));
+    let at = move |since_start: u64| shifted.plus_micros(since_start);
+    let gaps = spans.windows(2).filter_map(|pair| {
+        let ([_, from], [until, _]) = (pair[0], pair[1]);
+        (until.saturating_sub(from) >= Arrivals::SHORTEST_REST_US).then_some((from, until))
+    });
+    let end = connection.lifetime_us.unwrap_or(0);
+    let keepable = if ended_by_us(connection) { Arrivals::KEEPABLE_S.unsigned_abs() } else { 0 };
+    let last = spans.last().filter(|_| !died(connection)).and_then(|[_, from]| {
+        let until = end.saturating_add(keepable * 1_000_000);
+        (until.saturating_sub(*from) >= Arrivals::SHORTEST_REST_US).then_some((*from, until))
+    });
+    gaps.chain(last).map(move |(from, until)| {
+        let (from, until): (Utc, Utc) = (at(from), at(until));
+        Rest { from: from.micros(), length: steps(until.micros_since(from)) }
+    })
+}
+
+/// Whether we ended a connection that was in good health: by our close, or by a QUIT to which the server
+/// answered and closed. Under TLS a QUIT cannot be seen: a server that closes within a second of the last
+/// data is taken to have been asked to.
+fn ended_by_us(connection: &Connection) -> bool {
+    let quit = match connection.tls {
+        Some(Tls::None) => {
+            connection.replies.as_ref().is_some_and(|replies| replies.contains_key(&221))
+        }
+        Some(_) => connection.end_idle_us.is_some_and(|idle| idle < 1_000_000),
+        None => false,
+    };
+    match connection.end_cause {
+        EndCause::LocalFin | EndCause::RstSent => true,
+        EndCause::PeerFin => quit,
+        _ => false,
+    }
+}
+
+fn died(connection: &Connection) -> bool {
+    matches!(connection.end_cause, EndCause::RstReceived | EndCause::Timeout | EndCause::Unanswered)
+}

@@ -1,0 +1,128 @@
+//! Counts that say whether a server turns us away, and with what words.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    connection::{Connection, EndCause, Tls},
+    destination::{Reception, arrivals::refusal, histogram::reserve_little},
+};
+
+/// Distinct replies that are counted apart; others count under the code 0.
+const REPLIES: usize = 32;
+/// Distinct numbers of messages that are counted apart; connections with others are left out.
+const NUMBERS: usize = 256;
+
+/// How many connections ended after a number of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ends {
+    /// The server closed, within a second of the last data, and we had not said QUIT.
+    pub by_server: u64,
+    /// The same under TLS, where a QUIT cannot be seen.
+    pub by_server_or_quit: u64,
+    /// It ended otherwise, or is open.
+    pub otherwise: u64,
+}
+
+/// Refusals and closes of the servers of a set of connections.
+#[derive(Debug, Clone, Default)]
+pub struct Throttling {
+    /// Connections by how they were received, in the order of [`Reception`].
+    received: [u64; 5],
+    /// Replies that turned connections away, as `421 4.7.0`, in place of the greeting or later.
+    pub replies: BTreeMap<Box<str>, u64>,
+    /// Connections whose server is this host itself: loopback, or the address they came from.
+    pub to_ourselves: u64,
+    /// Connections by their number of messages, if that is known; ascending.
+    pub ends: Vec<(u32, Ends)>,
+    /// Connections left out of `ends`.
+    pub ends_omitted: u64,
+}
+
+impl Throttling {
+    /// Adds one connection.
+    pub fn add(&mut self, connection: &Connection) {
+        let reception = Reception::of(connection);
+        self.received[reception as usize] += 1;
+        self.to_ourselves +=
+            u64::from(connection.dst.is_loopback() || connection.dst == connection.src);
+        if let Some((code, refusal)) = refusal(connection).filter(|_| reception.is_refusal()) {
+            let name = match refusal.and_then(|it| it.enhanced) {
+                Some(enhanced) => format!("{code} {enhanced}"),
+                None => code.to_string(),
+            };
+            self.count_reply(name.into(), 1);
+        }
+        if let Some(messages) = connection.transactions.filter(|_| connection.established()) {
+            self.count_end(messages, end(connection));
+        }
+    }
+
+    /// Adds all connections of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, n) in self.received.iter_mut().zip(other.received) {
+            *sum += n;
+        }
+        for (reply, n) in &other.replies {
+            self.count_reply(reply.clone(), *n);
+        }
+        self.to_ourselves += other.to_ourselves;
+        for (messages, ends) in &other.ends {
+            self.count_end(*messages, *ends);
+        }
+        self.ends_omitted += other.ends_omitted;
+    }
+
+    /// Connections that were received in one way.
+    pub const fn count(&self, reception: Reception) -> u64 {
+        self.received[reception as usize]
+    }
+
+    /// Connections that were turned away, refused or not answered.
+    pub fn refusals(&self) -> u64 {
+        [Reception::Refused, Reception::ConnectRefused, Reception::Unanswered]
+            .map(|reception| self.count(reception))
+            .iter()
+            .sum()
+    }
+
+    fn count_reply(&mut self, name: Box<str>, n: u64) {
+        let known = self.replies.len() < REPLIES || self.replies.contains_key(&name);
+        *self.replies.entry(if known { name } else { "0".into() }).or_default() += n;
+    }
+
+    fn count_end(&mut self, messages: u32, ends: Ends) {
+        let at = match self.ends.binary_search_by_key(&messages, |(messages, _)| *messages) {
+            Ok(at) => at,
+            Err(_) if self.ends.len() >= NUMBERS => {
+                self.ends_omitted += ends.by_server + ends.by_server_or_quit + ends.otherwise;
+                return;
+            }
+            Err(at) => {
+                reserve_little(&mut self.ends);
+                self.ends.insert(at, (messages, Ends::default()));
+                at
+            }
+        };
+        let (_, sum) = &mut self.ends[at];
+        sum.by_server += ends.by_server;
+        sum.by_server_or_quit += ends.by_server_or_quit;
+        sum.otherwise += ends.otherwise;
+    }
+}
+
+fn end(connection: &Connection) -> Ends {
+    let prompt = connection.end_idle_us.is_some_and(|idle| idle < 1_000_000);
+    let said_idle =
+        connection.refusals.iter().flatten().any(|it| it.code == 421 && !it.is_throttling());
+    let by_peer = connection.end_cause == EndCause::PeerFin && prompt && !said_idle;
+    let no_quit = connection.tls == Some(Tls::None)
+        && connection.replies.as_ref().is_some_and(|replies| !replies.contains_key(&221));
+    let encrypted = !matches!(connection.tls, Some(Tls::None) | None);
+    let by_server = by_peer && no_quit;
+    let unclear = by_peer && encrypted;
+    Ends {
+        by_server: by_server.into(),
+        by_server_or_quit: unclear.into(),
+        otherwise: u64::from(!by_server && !unclear),
+    }
+}

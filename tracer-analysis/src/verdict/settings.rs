@@ -1,0 +1,144 @@
+//! Advice in the words of each mail server.
+//!
+//! Each parameter was looked up in the documentation or source of the server that it belongs to.
+
+use super::Verdict;
+use crate::{connection::Mta, destination::Group};
+
+/// Adds what to set in each mail server that connected there; `otherwise` if none of them is known.
+pub(super) fn advise(
+    verdict: Verdict,
+    group: &Group,
+    otherwise: &str,
+    setting: impl Fn(Mta) -> String,
+) -> Verdict {
+    let mtas = &group.all.mtas;
+    if mtas.is_empty() {
+        return verdict.advise(None, otherwise);
+    }
+    mtas.keys().fold(verdict, |verdict, &mta| verdict.advise(Some(mta), setting(mta)))
+}
+
+/// At most `limit` connections at a time.
+pub(super) fn fewer_at_a_time(mta: Mta, limit: u32) -> String {
+    match mta {
+        Mta::Postfix => format!(
+            "give it a transport of its own (master.cf: a copy of smtp named NAME, and transport_maps) \
+             with NAME_destination_concurrency_limit = {limit}; for all destinations at once: \
+             smtp_destination_concurrency_limit. Postfix counts per domain: domains that share the \
+             server add up."
+        ),
+        Mta::Exim => format!(
+            "max_parallel = {limit} on an smtp transport of its own; serialize_hosts allows one \
+             connection at a time. remote_max_parallel is per message and does not help."
+        ),
+        Mta::Opensmtpd => format!("mta limit max-conn-per-host {limit}"),
+        Mta::Sendmail => "no setting limits connections per host to a number; \
+             confSINGLE_THREAD_DELIVERY with confHOST_STATUS_DIRECTORY allows one at a time."
+            .to_owned(),
+        Mta::Kumomta => format!("connection_limit = {limit} for this site (shaping.toml)"),
+    }
+}
+
+/// At most `limit` new connections a minute.
+pub(super) fn fewer_per_minute(mta: Mta, limit: u32) -> String {
+    let apart_s = 60_u32.div_ceil(limit.max(1));
+    match mta {
+        Mta::Postfix => format!(
+            "smtp_connection_cache_destinations = DOMAIN lets connections carry more; if that is not \
+             enough, a transport of its own with NAME_destination_rate_delay = {apart_s}s"
+        ),
+        Mta::Exim => "no setting limits connections per minute. Let messages share connections: \
+             queue_smtp_domains for it and two-stage queue runs (exim -qq)."
+            .to_owned(),
+        Mta::Opensmtpd => format!("mta limit conn-delay-host {apart_s}"),
+        Mta::Sendmail => {
+            "no setting limits outgoing connections per minute. Deliver in queue runs, in \
+             which the connection cache (ConnectionCacheSize) works."
+                .to_owned()
+        }
+        Mta::Kumomta => {
+            format!("max_connection_rate = \"{limit}/min\" for this site (shaping.toml)")
+        }
+    }
+}
+
+/// At most `limit` messages on a connection.
+pub(super) fn fewer_messages(mta: Mta, limit: u32) -> String {
+    match mta {
+        Mta::Postfix => format!(
+            "a transport of its own with -o smtp_connection_reuse_count_limit={limit} in master.cf"
+        ),
+        Mta::Exim => format!("connection_max_messages = {limit} on an smtp transport of its own"),
+        Mta::Opensmtpd => format!("mta limit session-mail-max {limit}"),
+        Mta::Sendmail => "no setting; it opens a new connection by itself.".to_owned(),
+        Mta::Kumomta => format!("max_deliveries_per_connection = {limit} for this site"),
+    }
+}
+
+/// Connections kept and used again.
+pub(super) fn use_again(mta: Mta, encrypted: bool) -> String {
+    match mta {
+        Mta::Postfix => {
+            let tls = if encrypted {
+                "smtp_tls_connection_reuse = yes (without it no TLS session is used again), and "
+            } else {
+                ""
+            };
+            format!(
+                "{tls}smtp_connection_cache_destinations = DOMAIN (on demand alone misses most of a \
+                 trickle); smtp_connection_cache_time_limit and connection_cache_ttl_limit = 10s, both"
+            )
+        }
+        Mta::Exim => {
+            "it keeps no idle connection: it hands one on only if another message for the host \
+             waits in the queue. queue_smtp_domains for it and two-stage queue runs (exim -qq) \
+             gather them; connection_max_messages (500) bounds them."
+                .to_owned()
+        }
+        Mta::Opensmtpd => {
+            "mta limit session-keepalive 10 is the default, for the last connection to a \
+             host only; fewer at a time (max-conn-per-host) carry more each."
+                .to_owned()
+        }
+        Mta::Sendmail => {
+            "ConnectionCacheSize (2) and ConnectionCacheTimeout (5m) work within one queue \
+             run: deliver in queue runs rather than one by one."
+                .to_owned()
+        }
+        Mta::Kumomta => {
+            "idle_timeout (60s) and max_deliveries_per_connection for this site; a lower \
+             connection_limit makes each carry more."
+                .to_owned()
+        }
+    }
+}
+
+/// IPv4 first, where IPv6 is the worse of the two.
+pub(super) fn avoid_ipv6(mta: Mta) -> String {
+    match mta {
+        Mta::Postfix => {
+            "smtp_address_preference = ipv4 tries IPv4 first and keeps IPv6 as second choice \
+             (leave smtp_balance_inet_protocols = yes)"
+                .to_owned()
+        }
+        Mta::Exim => "dns_ipv4_lookup = DOMAINS skips their IPv6 addresses".to_owned(),
+        Mta::Opensmtpd => "mta limit for domain DOMAIN inet4".to_owned(),
+        Mta::Sendmail => {
+            "no setting prefers IPv4 for one destination: mend IPv6, or name its IPv4 \
+             address in mailertable."
+                .to_owned()
+        }
+        Mta::Kumomta => "ip_lookup_strategy = \"Ipv4Only\" for this site".to_owned(),
+    }
+}
+
+/// IPv6 first, where IPv4 is the worse of the two.
+pub(super) fn avoid_ipv4(mta: Mta) -> String {
+    match mta {
+        Mta::Postfix => "smtp_address_preference = ipv6".to_owned(),
+        Mta::Opensmtpd => "mta limit for domain DOMAIN inet6".to_owned(),
+        Mta::Kumomta => "ip_lookup_strategy = \"Ipv6Only\" for this site".to_owned(),
+        Mta::Exim | Mta::Sendmail => "it tries IPv6 first where there is any.".to_owned(),
+    }
+}
