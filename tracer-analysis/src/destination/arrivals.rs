@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hasher as _};
 use crate::{
     connection::{Connection, EndCause, Refusal, SeenFrom, Tls},
     destination::histogram::reserve_little,
-    utc::Utc,
 };
 
 /// How the server received a connection.
@@ -71,20 +70,25 @@ pub(super) fn refusal(connection: &Connection) -> Option<(u16, Option<&Refusal>)
 /// Longest time after the end of a connection at which it still matters here: the sliding minute.
 const AFTER_S: i64 = 60;
 
-/// One connection, as the server saw it. Durations are in steps of [`STEP_US`].
+/// One connection, as the server saw it, in 16 bytes. Durations are in steps of [`STEP_US`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Arrival {
-    /// When it was established, or tried, in microseconds since 1970.
-    pub(super) at: i64,
+    /// When it was established, or tried, in microseconds since 1970, above [`FACT_BITS`] of facts.
+    at_and_facts: i64,
     /// How long it existed after that.
     held: u32,
-    facts: Facts,
+    /// When it began to stand idle after its last message, after `at`; [`NEVER`] if it did not.
+    idle_from: u32,
 }
 
 /// Precision of durations, in microseconds: 32 bits of them are 19 hours.
-pub(super) const STEP_US: u64 = 16;
+const STEP_US: u64 = 16;
+/// Bits of [`Facts`].
+const FACT_BITS: u32 = 8;
+const NEVER: u32 = u32::MAX;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What else is known of an arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) reception: Reception,
     /// Whether it carried a message, if that is known.
@@ -93,31 +97,87 @@ pub(super) struct Facts {
     pub(super) rests_unknown: bool,
     /// It was open before tracing began.
     pub(super) midlife: bool,
+    /// We ended it in good health, and could have kept it.
+    keepable: bool,
+}
+
+impl Facts {
+    fn pack(self) -> i64 {
+        let carried = match self.carried {
+            None => 0,
+            Some(false) => 1,
+            Some(true) => 2,
+        };
+        let flags = [self.rests_unknown, self.midlife, self.keepable];
+        let flags = flags.iter().fold(0, |bits, flag| bits << 1 | i64::from(*flag));
+        flags << 5 | carried << 3 | self.reception as i64
+    }
+
+    const fn unpack(bits: i64) -> Self {
+        Self {
+            reception: match bits & 7 {
+                0 => Reception::Accepted,
+                1 => Reception::Refused,
+                2 => Reception::ConnectRefused,
+                3 => Reception::Unanswered,
+                _ => Reception::Unknown,
+            },
+            carried: match bits >> 3 & 3 {
+                1 => Some(false),
+                2 => Some(true),
+                _ => None,
+            },
+            rests_unknown: bits & 1 << 7 != 0,
+            midlife: bits & 1 << 6 != 0,
+            keepable: bits & 1 << 5 != 0,
+        }
+    }
 }
 
 impl Arrival {
     fn new(connection: &Connection) -> Self {
-        let at = connection.start.plus_micros(connection.connect_us.unwrap_or(0)).micros();
-        let held = connection.end().micros_since(Utc::from_micros(at));
+        let connect_us = connection.connect_us.unwrap_or(0);
+        let at = connection.start.plus_micros(connect_us);
+        let facts = Facts {
+            reception: Reception::of(connection),
+            carried: connection.transactions.map(|messages| messages > 0),
+            rests_unknown: spans(connection).is_none(),
+            midlife: connection.seen_from == SeenFrom::Midlife,
+            keepable: ended_by_us(connection),
+        };
+        let last = usable_spans(connection, facts.reception).last().filter(|_| !died(connection));
         Self {
-            at,
-            held: steps(held),
-            facts: Facts {
-                reception: Reception::of(connection),
-                carried: connection.transactions.map(|messages| messages > 0),
-                rests_unknown: spans(connection).is_none(),
-                midlife: connection.seen_from == SeenFrom::Midlife,
-            },
+            at_and_facts: at.micros().clamp(i64::MIN >> FACT_BITS, i64::MAX >> FACT_BITS)
+                << FACT_BITS
+                | facts.pack(),
+            held: steps(connection.end().micros_since(at)),
+            // As late as the connect of a new connection: see `rests`.
+            idle_from: last.map_or(NEVER, |[_, end]| steps(*end).min(NEVER - 1)),
         }
     }
 
+    pub(super) const fn at(&self) -> i64 {
+        self.at_and_facts >> FACT_BITS
+    }
+
     pub(super) const fn facts(&self) -> Facts {
-        self.facts
+        Facts::unpack(self.at_and_facts)
     }
 
     /// When it was gone, in microseconds since 1970.
     pub(super) fn end(&self) -> i64 {
-        self.at.saturating_add(micros(self.held))
+        self.at().saturating_add(micros(self.held))
+    }
+
+    /// When it could have taken another message after its last one: until it ended, and for a while after
+    /// we ended it ourselves.
+    pub(super) fn last_rest(&self) -> Option<Rest> {
+        let from =
+            self.at().saturating_add(micros(Some(self.idle_from).filter(|it| *it != NEVER)?));
+        let kept = if self.facts().keepable { Arrivals::KEEPABLE_S * 1_000_000 } else { 0 };
+        let length = self.end().saturating_add(kept).checked_sub(from)?;
+        let length = u64::try_from(length).ok().filter(|it| *it >= Arrivals::SHORTEST_REST_US)?;
+        Some(Rest { from, length: steps(length) })
     }
 }
 
@@ -194,7 +254,7 @@ impl Arrivals {
         let level = self.level;
         let lane = self.lane(lane_of(connection));
         let mut added = 0;
-        if is_kept(arrival.at, arrival.end(), level) {
+        if is_kept(arrival.at(), arrival.end(), level) {
             reserve_little(&mut lane.arrivals);
             lane.arrivals.push(arrival);
             added += 1;
@@ -216,7 +276,7 @@ impl Arrivals {
         for theirs in &other.lanes {
             let lane = self.lane(theirs.id);
             let before = lane.arrivals.len() + lane.rests.len();
-            let arrivals = theirs.arrivals.iter().filter(|it| is_kept(it.at, it.end(), level));
+            let arrivals = theirs.arrivals.iter().filter(|it| is_kept(it.at(), it.end(), level));
             lane.arrivals.extend(arrivals.copied());
             let rests = theirs.rests.iter().filter(|it| is_kept(it.from, it.until(), level));
             lane.rests.extend(rests.copied());
@@ -264,7 +324,7 @@ impl Arrivals {
         }
         self.level = level;
         for lane in &mut self.lanes {
-            lane.arrivals.retain(|it| is_kept(it.at, it.end(), level));
+            lane.arrivals.retain(|it| is_kept(it.at(), it.end(), level));
             lane.rests.retain(|it| is_kept(it.from, it.until(), level));
         }
         self.lanes.retain(|lane| !lane.arrivals.is_empty() || !lane.rests.is_empty());
@@ -302,32 +362,27 @@ fn lane_of(connection: &Connection) -> u64 {
     hash_of(&(&connection.host, connection.netns, connection.src, connection.dport))
 }
 
-/// When `connection` could have taken another message: between two messages, after the last one until
-/// it ended, and for a while after we ended it ourselves.
+/// When `connection` could have taken another message between two of its own.
 ///
 /// All is shifted by the time that the connect took: a new connection arrives that much later than the
 /// moment at which it was wanted.
 fn rests(connection: &Connection, arrival: &Arrival) -> impl Iterator<Item = Rest> {
-    let healthy = arrival.facts().reception == Reception::Accepted
+    let at = arrival.at();
+    let spans = usable_spans(connection, arrival.facts().reception);
+    spans.windows(2).filter_map(move |pair| {
+        let ([_, from], [until, _]) = (pair[0], pair[1]);
+        let length = until.saturating_sub(from);
+        let from = at.saturating_add_unsigned(from);
+        (length >= Arrivals::SHORTEST_REST_US).then(|| Rest { from, length: steps(length) })
+    })
+}
+
+/// Spans of the messages of a connection in good health, if they are known.
+fn usable_spans(connection: &Connection, reception: Reception) -> &[[u64; 2]] {
+    let healthy = reception == Reception::Accepted
         && refusal(connection).is_none()
         && connection.seen_from == SeenFrom::Connect;
-    let spans = spans(connection).filter(|_| healthy).unwrap_or_default();
-    let shifted = connection.start.plus_micros(connection.connect_us.unwrap_or(0));
-    let at = move |since_start: u64| shifted.plus_micros(since_start);
-    let gaps = spans.windows(2).filter_map(|pair| {
-        let ([_, from], [until, _]) = (pair[0], pair[1]);
-        (until.saturating_sub(from) >= Arrivals::SHORTEST_REST_US).then_some((from, until))
-    });
-    let end = connection.lifetime_us.unwrap_or(0);
-    let keepable = if ended_by_us(connection) { Arrivals::KEEPABLE_S.unsigned_abs() } else { 0 };
-    let last = spans.last().filter(|_| !died(connection)).and_then(|[_, from]| {
-        let until = end.saturating_add(keepable * 1_000_000);
-        (until.saturating_sub(*from) >= Arrivals::SHORTEST_REST_US).then_some((*from, until))
-    });
-    gaps.chain(last).map(move |(from, until)| {
-        let (from, until): (Utc, Utc) = (at(from), at(until));
-        Rest { from: from.micros(), length: steps(until.micros_since(from)) }
-    })
+    spans(connection).filter(|_| healthy).unwrap_or_default()
 }
 
 /// Whether we ended a connection that was in good health: by our close, or by a QUIT to which the server

@@ -61,7 +61,7 @@ fn moments(lane: &Lane, complete: bool) -> Vec<Moment> {
     let (mut arrived, mut accepted) = (VecDeque::new(), VecDeque::new());
     let mut moments = Vec::new();
     for arrival in &arrivals {
-        let (at, facts) = (arrival.at, arrival.facts());
+        let (at, facts) = (arrival.at(), arrival.facts());
         while open.peek().is_some_and(|Reverse(end)| *end <= at) {
             open.pop();
         }
@@ -114,8 +114,8 @@ impl Window {
         let resumed = self.refusing && !refused && !self.synchronous;
         self.synchronous |= resumed;
         self.refusing = refused;
-        if resumed || self.begin.is_none_or(|begin| arrival.at - begin >= MINUTE_US) {
-            self.begin = Some(arrival.at);
+        if resumed || self.begin.is_none_or(|begin| arrival.at() - begin >= MINUTE_US) {
+            self.begin = Some(arrival.at());
             self.count = 0;
         }
         let before = self.count;
@@ -143,9 +143,9 @@ impl Arrivals {
         let mut minutes: std::collections::BTreeMap<i64, Minute> =
             std::collections::BTreeMap::new();
         let arrivals = self.lanes.iter().flat_map(|lane| &lane.arrivals);
-        for arrival in arrivals.filter(|it| self.is_judged(it.at) && !it.facts().midlife) {
+        for arrival in arrivals.filter(|it| self.is_judged(it.at()) && !it.facts().midlife) {
             let facts = arrival.facts();
-            let minute = arrival.at.div_euclid(MINUTE_US);
+            let minute = arrival.at().div_euclid(MINUTE_US);
             let sum = minutes.entry(minute).or_default();
             sum.minute = minute;
             sum.opened += 1;

@@ -26,7 +26,7 @@ impl Arrivals {
     pub fn missed_reuse(&self) -> MissedReuse {
         let mut sum = MissedReuse::default();
         for lane in &self.lanes {
-            let of = missed(lane, |arrival| self.is_judged(arrival.at));
+            let of = missed(lane, |arrival| self.is_judged(arrival.at()));
             sum.judged += of.judged;
             sum.missed += of.missed;
             sum.unknown += of.unknown;
@@ -40,22 +40,23 @@ fn missed(lane: &Lane, is_judged: impl Fn(&Arrival) -> bool) -> MissedReuse {
     let mut arrivals = lane.arrivals.clone();
     arrivals.sort_unstable();
     let mut rests = lane.rests.clone();
+    rests.extend(arrivals.iter().filter_map(Arrival::last_rest));
     rests.sort_unstable();
     let mut rests = rests.into_iter().peekable();
     let mut free: BinaryHeap<Reverse<(i64, Rest)>> = BinaryHeap::new();
     let (mut result, mut opaque_until) = (MissedReuse::default(), i64::MIN);
     for arrival in &arrivals {
-        while let Some(rest) = rests.next_if(|rest| rest.from <= arrival.at) {
+        while let Some(rest) = rests.next_if(|rest| rest.from <= arrival.at()) {
             free.push(Reverse((rest.until(), rest)));
         }
-        while free.peek().is_some_and(|Reverse((until, _))| *until < arrival.at) {
+        while free.peek().is_some_and(|Reverse((until, _))| *until < arrival.at()) {
             free.pop();
         }
         let facts = arrival.facts();
         let wanted = facts.reception == Reception::Accepted && !facts.midlife;
         if wanted && facts.carried != Some(false) {
             let room = facts.carried == Some(true) && free.pop().is_some();
-            let known = room || facts.carried == Some(true) && opaque_until < arrival.at;
+            let known = room || facts.carried == Some(true) && opaque_until < arrival.at();
             if is_judged(arrival) {
                 result.judged += u64::from(known);
                 result.missed += u64::from(room);

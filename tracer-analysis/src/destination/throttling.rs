@@ -15,7 +15,7 @@ const NUMBERS: usize = 256;
 /// How many connections ended after a number of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ends {
-    /// The server closed, within a second of the last data, and we had not said QUIT.
+    /// The server closed or reset, within a second of the last data, and we had not said QUIT.
     pub by_server: u64,
     /// The same under TLS, where a QUIT cannot be seen.
     pub by_server_or_quit: u64,
@@ -114,7 +114,14 @@ fn end(connection: &Connection) -> Ends {
     let prompt = connection.end_idle_us.is_some_and(|idle| idle < 1_000_000);
     let said_idle =
         connection.refusals.iter().flatten().any(|it| it.code == 421 && !it.is_throttling());
-    let by_peer = connection.end_cause == EndCause::PeerFin && prompt && !said_idle;
+    let closed = match connection.end_cause {
+        EndCause::PeerFin => true,
+        // A command that was under way when the server closed has it answer with a reset. After one
+        // message that may as well be a session that died in the cache.
+        EndCause::RstReceived => connection.transactions.is_some_and(|messages| messages > 1),
+        _ => false,
+    };
+    let by_peer = closed && prompt && !said_idle;
     let no_quit = connection.tls == Some(Tls::None)
         && connection.replies.as_ref().is_some_and(|replies| !replies.contains_key(&221));
     let encrypted = !matches!(connection.tls, Some(Tls::None) | None);

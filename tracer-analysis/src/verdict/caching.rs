@@ -29,8 +29,9 @@ fn reuse(subject: &Subject<'_>) -> Option<Verdict> {
         return None;
     }
     if subject.is_total {
-        // What is missed is said where it is missed.
-        return (ratio >= EFFECTIVE).then(|| works(group, ratio));
+        // What is missed is said where it is missed; of a single destination all is said there.
+        let several = group.addresses != Some(1);
+        return (several && ratio >= EFFECTIVE).then(|| works(group, ratio));
     }
     let missed = group.all.arrivals.missed_reuse();
     let judged = missed.judged + missed.unknown;

@@ -43,6 +43,9 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         .because("quit_can_be_seen", quit_seen);
     let verdict = if limit == 1 {
         verdict.advise(None, "No cache helps there: it ends each session after its first message.")
+    } else if !quit_seen {
+        verdict
+            .advise(None, "Compare it with the limit of messages per connection that you have set.")
     } else {
         let otherwise = format!("Close after {limit} messages yourself, before the server does.");
         settings::advise(verdict, group, &otherwise, |mta| settings::fewer_messages(mta, limit))
