@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::EndDuring;
 use crate::smtp::{EnhancedCode, Reply};
 
-/// A reply that may mean "not now": see [`Refusal::is_noted`].
+/// A reply that may mean "not now": a greeting that is not positive, a 421 or 432, or a temporary refusal
+/// with an enhanced code x.7.x, x.3.2 or x.4.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Reply code.

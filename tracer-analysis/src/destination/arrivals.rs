@@ -81,6 +81,8 @@ pub(super) struct Arrival {
     idle_from: u32,
 }
 
+const _: () = assert!(size_of::<Arrival>() == 16, "there are many");
+
 /// Precision of durations, in microseconds: 32 bits of them are 19 hours.
 const STEP_US: u64 = 16;
 /// Bits of [`Facts`].

@@ -115,7 +115,7 @@ fn cannot_tell(group: &Group, ratio: f64) -> Verdict {
     let verdict = Verdict::new(code, Severity::Info, Confidence::Low, &group.key, summary);
     with_missed(with_counts(verdict, group), group).advise(
         None,
-        "Needed: the times of messages, which this recording lacks; a newer smtptrace records them.",
+        "Needed: the times of messages (transaction_spans_us), which these records lack.",
     )
 }
 
