@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque};
 
 use crate::destination::{
-    Arrivals,
-    arrivals::{Arrival, Lane, Reception},
+    Arrivals, Reception,
+    arrivals::{Arrival, Lane},
 };
 
 /// One arrival, and what was there already, as the server counts.

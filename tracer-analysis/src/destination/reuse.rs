@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::destination::{
-    Arrivals,
-    arrivals::{Arrival, Lane, Reception, Rest},
+    Arrivals, Reception,
+    arrivals::{Arrival, Lane, Rest},
 };
 
 /// What could have been saved by using connections again.

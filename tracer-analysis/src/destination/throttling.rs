@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, Tls},
-    destination::{Reception, arrivals::refusal, histogram::reserve_little},
+    destination::{Reception, histogram::reserve_little, reception::refusal},
 };
 
 /// Distinct replies that are counted apart; others count under the code 0.
