@@ -6,7 +6,10 @@ use tracer_common::record::{ReplySegment, Turn};
 
 use super::{Tls, refusals::Refusals};
 use crate::{
-    dialogue::replies::{Dialogue, Said, Told},
+    dialogue::{
+        lengths::Server,
+        replies::{Dialogue, Said, Told},
+    },
     smtp::{EnhancedCode, Reply, ReplyParser, Step},
 };
 
@@ -43,6 +46,7 @@ pub(super) struct Replies {
     begin_ns: u64,
     /// When the last byte that was read arrived.
     latest_ns: u64,
+    server: Server,
     tls: Option<Tls>,
     tls_ns: Option<u64>,
     /// Some replies may be missing from `counts`.
@@ -127,6 +131,7 @@ impl Replies {
         *self.counts.entry(reply.code).or_insert(0) += 1;
         self.last_code = Some(reply.code);
         self.refusals.reply(reply, time_ns, self.greeting.is_none() && !self.skipped);
+        self.server.reply(reply);
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
@@ -177,6 +182,11 @@ impl Replies {
     /// Code of the last reply; `None` if that may be missing, and if TLS hid it.
     pub(super) fn last_code(&self) -> Option<u16> {
         self.counts().and(self.last_code).filter(|_| self.tls.is_none())
+    }
+
+    /// What the server said about itself.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
     }
 
     /// When the server's first TLS record arrived, `CLOCK_BOOTTIME`.

@@ -98,7 +98,7 @@ impl Table {
         let Some(entry) = self.entry(meta.id) else { return true };
         let done = entry.replies.segment(meta, payload);
         if let Some(tls_ns) = entry.replies.tls_ns() {
-            entry.lengths.tls_begins(tls_ns);
+            entry.lengths.tls_begins(tls_ns, entry.replies.server());
         }
         done
     }

@@ -1,5 +1,7 @@
 //! Server replies (RFC 5321 section 4.2) from a byte stream, in bounded memory.
 
+use super::EnhancedCode;
+
 /// Text bytes kept of a line; the rest is skipped. RFC 5321 section 4.5.3.1.5 allows 512 in all.
 const LINE_TEXT: usize = 512;
 
@@ -14,23 +16,20 @@ pub struct Reply {
     pub last: Vec<u8>,
     /// Whether a line offers CHUNKING (RFC 3030 section 2): messages may come by BDAT, without a 354.
     pub offers_chunking: bool,
+    /// Whether a line offers PIPELINING (RFC 2920 section 3).
+    pub offers_pipelining: bool,
+    /// Whether a line offers AUTH (RFC 4954 section 3).
+    pub offers_auth: bool,
+    /// Bytes of the reply on the wire, all lines and line ends.
+    pub bytes: u32,
 }
 
 impl Reply {
-    /// Subject and detail of the enhanced status code (RFC 3463 section 2) that the last line begins
-    /// with, for example `(1, 5)` of `2.1.5`. Its class must be that of the reply code (RFC 2034).
-    pub fn enhanced(&self) -> Option<(u16, u16)> {
-        let word = self.last.split(|byte| matches!(byte, b' ' | b'\t')).next()?;
-        let mut parts = word.split(|byte| *byte == b'.').map(number);
-        let [class, subject, detail] = [parts.next()??, parts.next()??, parts.next()??];
-        (parts.next().is_none() && class == self.code / 100).then_some((subject, detail))
+    /// The enhanced status code that the last line begins with. Its class must be that of the reply
+    /// code (RFC 2034 section 4).
+    pub fn enhanced(&self) -> Option<EnhancedCode> {
+        EnhancedCode::at_start(&self.last).filter(|it| u16::from(it.class) == self.code / 100)
     }
-}
-
-/// A decimal number of one to three digits.
-fn number(digits: &[u8]) -> Option<u16> {
-    let text = (digits.len() <= 3).then(|| str::from_utf8(digits).ok())??;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// What a byte completed.
@@ -50,8 +49,10 @@ pub enum Step {
 pub struct ReplyParser {
     /// Current line without its line break, at most code, separator and `LINE_TEXT` bytes.
     line: Vec<u8>,
-    /// A reply that goes on: its code, its first line, whether CHUNKING was offered.
-    begun: Option<(u16, Vec<u8>, bool)>,
+    /// A reply that goes on: what its lines said so far.
+    begun: Option<Reply>,
+    /// Bytes of the current line, those not kept included.
+    line_bytes: u32,
 }
 
 impl ReplyParser {
@@ -65,6 +66,7 @@ impl ReplyParser {
         if self.line.is_empty() && (20..=23).contains(&byte) {
             return Some(Step::Tls);
         }
+        self.line_bytes = self.line_bytes.saturating_add(1);
         if byte != b'\n' {
             if self.line.len() < 4 + LINE_TEXT {
                 self.line.push(byte);
@@ -84,21 +86,43 @@ impl ReplyParser {
     }
 
     fn end_line(&mut self, line: &[u8]) -> Option<Step> {
+        let line_bytes = std::mem::take(&mut self.line_bytes);
         let Some((code, more, text)) = split(line) else {
             self.begun = None;
             return Some(Step::NotAReply);
         };
-        let (first, offered) = match self.begun.take() {
-            // RFC 5321 section 4.2.1: every line of a reply has the same code.
-            Some((begun, first, offered)) if begun == code => (first, offered),
-            _ => (text.to_vec(), false),
-        };
-        let offers_chunking = offered || text.eq_ignore_ascii_case(b"CHUNKING");
+        // RFC 5321 section 4.2.1: every line of a reply has the same code.
+        let begun = self.begun.take().filter(|begun| begun.code == code);
+        let mut reply = begun.unwrap_or_else(|| Reply::begin(code, text));
+        reply.line(text, line_bytes);
         if more {
-            self.begun = Some((code, first, offers_chunking));
+            self.begun = Some(reply);
             return None;
         }
-        Some(Step::Reply(Reply { code, first, last: text.to_vec(), offers_chunking }))
+        text.clone_into(&mut reply.last);
+        Some(Step::Reply(reply))
+    }
+}
+
+impl Reply {
+    fn begin(code: u16, first: &[u8]) -> Self {
+        Self {
+            code,
+            first: first.to_vec(),
+            last: Vec::new(),
+            offers_chunking: false,
+            offers_pipelining: false,
+            offers_auth: false,
+            bytes: 0,
+        }
+    }
+
+    fn line(&mut self, text: &[u8], bytes: u32) {
+        let keyword = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+        self.offers_chunking |= keyword.eq_ignore_ascii_case(b"CHUNKING");
+        self.offers_pipelining |= keyword.eq_ignore_ascii_case(b"PIPELINING");
+        self.offers_auth |= keyword.eq_ignore_ascii_case(b"AUTH");
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -125,21 +149,22 @@ mod tests {
         bytes.iter().filter_map(|byte| parser.feed(*byte)).collect()
     }
 
-    fn reply(code: u16, first: &str, last: &str) -> Step {
-        let (first, last) = (first.into(), last.into());
-        Step::Reply(Reply { code, first, last, offers_chunking: false })
+    fn reply(code: u16, first: &str, last: &str, bytes: u32) -> Step {
+        let last = last.as_bytes().to_vec();
+        Step::Reply(Reply { last, bytes, ..Reply::begin(code, first.as_bytes()) })
     }
 
     #[test]
     fn single_and_multi_line() {
         let text =
             b"220 mx.example ESMTP\r\n250-mx.example\r\n250-PIPELINING\r\n250 SIZE\r\n354\r\n";
+        let Step::Reply(ehlo) = reply(250, "mx.example", "SIZE", 42) else { panic!("no reply") };
         assert_eq!(
             steps(text),
             [
-                reply(220, "mx.example ESMTP", "mx.example ESMTP"),
-                reply(250, "mx.example", "SIZE"),
-                reply(354, "", "")
+                reply(220, "mx.example ESMTP", "mx.example ESMTP", 22),
+                Step::Reply(Reply { offers_pipelining: true, ..ehlo }),
+                reply(354, "", "", 5)
             ]
         );
     }
@@ -155,11 +180,10 @@ mod tests {
     #[test]
     fn enhanced_codes() {
         let code = |code, last: &str| {
-            let last = last.as_bytes().to_vec();
-            Reply { code, first: Vec::new(), last, offers_chunking: false }.enhanced()
+            Reply { last: last.as_bytes().to_vec(), ..Reply::begin(code, b"") }.enhanced()
         };
-        assert_eq!(code(250, "2.1.5 Ok"), Some((1, 5)));
-        assert_eq!(code(421, "4.4.2"), Some((4, 2)));
+        let [subject, detail] = [1, 5];
+        assert_eq!(code(250, "2.1.5 Ok"), Some(EnhancedCode { class: 2, subject, detail }));
         for none in ["OK", "", "5.1.1 no", "2.1 Ok", "2.1.5.1 Ok", "2..5 Ok", "2.1.1234", "2.+1.5"]
         {
             assert_eq!(code(250, none), None, "{none}");
@@ -167,15 +191,29 @@ mod tests {
     }
 
     #[test]
+    fn offers_of_an_ehlo_reply() {
+        let [Step::Reply(reply)] =
+            &steps(b"250-mx AUTH\r\n250-auth PLAIN LOGIN\r\n250 SIZE\r\n")[..]
+        else {
+            panic!("not one reply")
+        };
+        assert!(reply.offers_auth && !reply.offers_pipelining && !reply.offers_chunking);
+        let [Step::Reply(reply)] = &steps(b"250-mx\r\n250 AUTHENTIC\r\n")[..] else {
+            panic!("not one reply")
+        };
+        assert!(!reply.offers_auth);
+    }
+
+    #[test]
     fn tls_ends_the_cleartext() {
-        assert_eq!(steps(b"220 go\r\n\x16\x03\x03"), [reply(220, "go", "go"), Step::Tls]);
+        assert_eq!(steps(b"220 go\r\n\x16\x03\x03"), [reply(220, "go", "go", 8), Step::Tls]);
     }
 
     #[test]
     fn nonsense_is_no_reply_and_the_next_line_counts() {
         assert_eq!(
             steps(b"hello\r\n2x0 a\n250 ok\n"),
-            [Step::NotAReply, Step::NotAReply, reply(250, "ok", "ok")]
+            [Step::NotAReply, Step::NotAReply, reply(250, "ok", "ok", 7)]
         );
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Cut {
     pub(crate) turns: Vec<CutTurn>,
     /// The turn in which TLS began.
     pub(crate) hello: Option<usize>,
+    /// What the server said before.
+    pub(crate) clear: Vec<u8>,
     /// Sequence numbers expected next from client and server.
     next: [u32; 2],
     /// The server spoke last.
@@ -92,11 +94,13 @@ impl Cut {
 
     fn server(&mut self, sequence: u32, payload: &[u8], time_ns: u64) {
         let new = self.advance(1, sequence, payload);
-        let at = self.turns.len().wrapping_sub(1);
-        let Some(current) = self.turns.last_mut().filter(|_| new > 0) else { return };
-        if payload.starts_with(&[22, 3]) {
-            self.hello.get_or_insert(at);
+        if new > 0 && payload.starts_with(&[22, 3]) {
+            self.hello.get_or_insert(self.turns.len().wrapping_sub(1));
         }
+        if new > 0 && self.hello.is_none() {
+            self.clear.extend_from_slice(payload);
+        }
+        let Some(current) = self.turns.last_mut().filter(|_| new > 0) else { return };
         if current.turn.first_byte_ns == 0 {
             current.turn.first_byte_ns = time_ns;
         }

@@ -2,7 +2,7 @@
 
 use tracer_common::record::Turn;
 
-use super::{price::Bits, steps::Steps};
+use super::{price::Bits, server::Allowed, steps::Steps, words::Words};
 
 /// DATA, RSET, NOOP and QUIT: four letters and line end.
 pub(super) const SHORT_COMMAND: u32 = 6;
@@ -58,7 +58,7 @@ impl Exchange {
 pub(super) enum Phase {
     /// After EHLO, before any mail.
     Start,
-    /// In or after AUTH, so many turns of it.
+    /// The server challenged, so many times.
     Auth(u8),
     /// Between transactions.
     Ready,
@@ -72,6 +72,8 @@ pub(super) enum Phase {
     Body,
     /// A chunk that was not the last was accepted.
     Chunk,
+    /// The envelope was answered while its chunk was still being written.
+    Writing,
     /// An envelope was refused.
     Refused,
     /// The session is over.
@@ -94,7 +96,7 @@ pub(super) enum Style {
 }
 
 /// What kind of turn a length was learned from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Data,
     Reset,
@@ -102,24 +104,49 @@ pub(super) enum Kind {
     Mail,
     Rcpt,
     Envelope,
+    /// After a body that came by DATA.
     Final,
+    /// After the last chunk.
+    Last,
     Whole,
+    /// An envelope and a chunk that is not the last.
+    Begun,
     Chunk,
+    Quit,
+    /// A refusal of one command.
+    Refused,
+    /// An envelope of which nothing was left.
+    RefusedEnvelope,
+    /// A refusal of a body.
+    RefusedBody,
+    /// After the last part of AUTH.
+    Auth,
 }
 
-const KINDS: usize = 9;
+const KINDS: usize = 16;
+
+/// What is known of the session before its dialogue under TLS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// Length of the EHLO.
+    pub(super) ehlo: Option<u32>,
+    /// What the client may do.
+    pub(super) allowed: Allowed,
+}
 
 /// One way to read the session so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct State {
     pub(super) phase: Phase,
+    /// In whose words the server is taken to speak.
+    pub(super) words: Option<Words>,
     pub(super) style: Option<Style>,
     /// Messages handed over.
     pub(super) transactions: u32,
     /// Last reply lengths by kind, 0 for none.
     pub(super) replies: [u32; KINDS],
-    /// Last lengths of MAIL, RCPT, envelope and chunk turns, 0 for none.
-    pub(super) lines: [u32; 4],
+    /// Last lengths of MAIL, RCPT, envelope, chunk and whole turns, 0 for none.
+    pub(super) lines: [u32; 5],
 }
 
 /// What a turn did to the current transaction.
@@ -140,22 +167,23 @@ pub(super) type Next = (State, Bits, Event);
 
 impl State {
     /// Nothing read.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(words: Option<Words>) -> Self {
         Self {
             phase: Phase::Start,
+            words,
             style: None,
             transactions: 0,
             replies: [0; KINDS],
-            lines: [0; 4],
+            lines: [0; 5],
         }
     }
 
-    /// Adds to `next` all that `exchange` can have been. `ehlo` is the length of the EHLO.
-    pub(super) fn next(self, exchange: &Exchange, ehlo: Option<u32>, next: &mut Vec<Next>) {
-        let step = Steps { from: self, x: exchange, next };
+    /// Adds to `next` all that `exchange` can have been.
+    pub(super) fn next(self, exchange: &Exchange, known: &Known, next: &mut Vec<Next>) {
+        let step = Steps { from: self, x: exchange, known, next };
         match exchange.server {
             None => step.unanswered(),
-            Some(server) => step.answered(server, ehlo),
+            Some(server) => step.answered(server),
         }
     }
 
@@ -166,7 +194,7 @@ impl State {
             Phase::Start | Phase::Ready => 2,
             Phase::Refused => 3,
             Phase::Auth(_) => 6,
-            Phase::Mail | Phase::NoRcpt | Phase::Body => 8,
+            Phase::Mail | Phase::NoRcpt | Phase::Body | Phase::Writing => 8,
             Phase::Rcpt | Phase::Chunk => 12,
         }
     }

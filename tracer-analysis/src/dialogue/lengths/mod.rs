@@ -6,16 +6,21 @@
 //! given only if every reading with another count is far more expensive. `docs/inference.md` explains
 //! the method and publishes its measured error.
 
+mod answers;
 mod grammar;
+mod handover;
 mod opening;
 mod price;
 mod readings;
+mod server;
 mod steps;
+mod words;
 
 use tracer_common::record::Turn;
 
+pub use self::server::Server;
 use self::{
-    grammar::Exchange,
+    grammar::{Exchange, Known},
     opening::{Opening, Step},
     readings::Readings,
 };
@@ -81,6 +86,7 @@ pub struct Inference {
 pub struct Lengths {
     /// Turns not yet read, because TLS may have begun in one of them.
     clear: Vec<Turn>,
+    server: Server,
     tls_ns: Option<u64>,
     opening: Option<Opening>,
     readings: Option<Readings>,
@@ -104,10 +110,11 @@ impl Lengths {
     }
 
     /// TLS begins: the server segment with its first record arrived at `time_ns` of `CLOCK_BOOTTIME`.
-    /// May come before or after the turn it belongs to.
-    pub fn tls_begins(&mut self, time_ns: u64) {
+    /// `server` is what was said before. May come before or after the turn it belongs to.
+    pub fn tls_begins(&mut self, time_ns: u64, server: &Server) {
         if self.tls_ns.is_none() {
             self.tls_ns = Some(time_ns);
+            self.server.clone_from(server);
             self.find_hello();
         }
     }
@@ -132,10 +139,12 @@ impl Lengths {
             match opening.turn(turn) {
                 Step::More => return,
                 Step::Consumed => {
-                    self.readings = Some(Readings::new(opening.ehlo_bytes()));
+                    let overhead = opening.overhead().unwrap_or_default();
+                    let reply = turn.server_bytes.saturating_sub(overhead);
+                    self.readings = Some(readings(opening, &self.server, Some(reply)));
                     return;
                 }
-                Step::Dialogue => self.readings = Some(Readings::new(opening.ehlo_bytes())),
+                Step::Dialogue => self.readings = Some(readings(opening, &self.server, None)),
             }
         }
         let overhead = self.opening.as_ref().and_then(Opening::overhead);
@@ -162,4 +171,9 @@ impl Lengths {
             None => Inference { reason: Some(Reason::Overhead), ..known },
         }
     }
+}
+
+fn readings(opening: &Opening, server: &Server, ehlo_reply: Option<u32>) -> Readings {
+    let known = Known { ehlo: opening.ehlo_bytes(), allowed: server.allows(ehlo_reply) };
+    Readings::new(known, server.words())
 }

@@ -36,6 +36,9 @@ const TURNS: u32 = 3;
 /// The line that asks for TLS: `STARTTLS` and line end.
 const STARTTLS_BYTES: u32 = 10;
 
+/// So many bytes the reply to EHLO may be shorter than it was in cleartext: it offers no STARTTLS.
+const SHORTER: u32 = 40;
+
 /// How a flight can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flight {
@@ -62,6 +65,8 @@ pub(super) struct Opening {
     end_ns: Option<u64>,
     /// Length of the EHLO; `None` before it is known.
     ehlo: Option<u32>,
+    /// Length of the cleartext reply to it; `None` if there was none.
+    ehlo_reply: Option<u32>,
     hello_reply: u32,
     turns: u32,
     /// The flight was seen; the EHLO is due, unless the flight held it.
@@ -73,15 +78,14 @@ impl Opening {
     /// After the cleartext turns `clear`, `hello` carried the `ClientHello`.
     pub(super) fn new(clear: &[Turn], hello: &Turn) -> Self {
         let ehlo = match clear {
-            [.., ehlo, starttls] if starttls.client_bytes == STARTTLS_BYTES => {
-                Some(ehlo.client_bytes)
-            }
+            [.., ehlo, starttls] if starttls.client_bytes == STARTTLS_BYTES => Some(ehlo),
             _ => None,
         };
         Self {
             begin_ns: hello.start_ns,
             end_ns: None,
-            ehlo,
+            ehlo: ehlo.map(|turn| turn.client_bytes),
+            ehlo_reply: ehlo.map(|turn| turn.server_bytes),
             hello_reply: hello.server_bytes,
             turns: 0,
             flight: None,
@@ -127,6 +131,12 @@ impl Opening {
             Some(ehlo) => turn.client_bytes == ehlo.saturating_add(flight.overhead),
             None => is_ehlo(turn.client_bytes.saturating_sub(flight.overhead)),
         });
+        // The lengths fit both ways: the reply to an EHLO is about as long as it was in cleartext.
+        let is_reply = |flight: &Flight| {
+            let reply = turn.server_bytes.saturating_sub(flight.overhead);
+            self.ehlo_reply.is_none_or(|clear| reply.saturating_add(SHORTER) >= clear)
+        };
+        let confirmed = confirmed.filter(|flight| with_ehlo.is_none() || is_reply(flight));
         match (confirmed, with_ehlo) {
             (Some(flight), _) => {
                 self.overhead = Some(flight.overhead);

@@ -44,13 +44,17 @@ pub(super) fn accepted(server: u32, replies: u32, last: u32, overhead: u32) -> O
     })
 }
 
-/// At least `replies` replies of which one refuses. `last` is the length when it was accepted.
-pub(super) fn refused(server: u32, replies: u32, last: u32) -> Option<Bits> {
+/// At least `replies` replies of which one refuses. `accepted` is the length when such a thing was accepted,
+/// `before` when it was refused; 0 for never.
+pub(super) fn refused(server: u32, replies: u32, accepted: u32, before: u32) -> Option<Bits> {
     if server < replies * SHORTEST_REPLY {
         return None;
     }
+    if server == before {
+        return Some(REFUSED);
+    }
     let short = if server < (replies - 1) * 8 + USUAL_REFUSAL { 4 } else { 0 };
-    let as_accepted = if server == last { 4 } else { 0 };
+    let as_accepted = if server == accepted { 4 } else { 0 };
     Some(REFUSED + 7 + short + as_accepted)
 }
 
@@ -89,6 +93,16 @@ pub(super) fn commands(client: u32, least: u32, server: u32, previous: u32) -> O
                 _ => 9,
             },
     )
+}
+
+/// MAIL and RCPT for so many `recipients` in a turn of `client` bytes: lines are rarely long.
+pub(super) fn long_lines(client: u32, recipients: u32) -> Bits {
+    match client / recipients.saturating_add(1) {
+        ..=80 => 0,
+        81..=120 => 3,
+        121..=250 => 8,
+        _ => 14,
+    }
 }
 
 /// A body of `client` bytes, its final dot included.

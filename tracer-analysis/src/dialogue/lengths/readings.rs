@@ -2,23 +2,26 @@
 
 use super::{
     Inference, Reason,
-    grammar::{Event, Exchange, Next, State, Style},
+    grammar::{Event, Exchange, Known, Next, State, Style},
     price::Bits,
+    words::{self, Words},
 };
 
 /// Readings kept. What does not fit is the most expensive.
 const READINGS: usize = 96;
 /// Readings this much more expensive than the best are given up.
-const WINDOW: Bits = 40;
+const WINDOW: Bits = 26;
+/// Price of a server that does not speak in the words of its greeting.
+const NOT_AS_GREETED: Bits = 8;
+/// Price of one certain server, where the greeting does not tell.
+const TRIED: Bits = 3;
 /// A count stands only if every reading with another count is this much more expensive, by the way in
 /// which the best reading hands messages over: lengths tell some ways apart better than others.
 fn margin(style: Option<Style>) -> Bits {
     match style {
-        Some(Style::Envelope) => 8,
-        Some(Style::Bdat) => 9,
-        None | Some(Style::Single) => 11,
-        Some(Style::Split) => 13,
-        Some(Style::Whole) => 18,
+        Some(Style::Split) => 6,
+        Some(Style::Envelope | Style::Single) => 7,
+        None | Some(Style::Bdat | Style::Whole) => 9,
     }
 }
 /// Spans kept, of those that all readings agree on.
@@ -39,7 +42,7 @@ struct Reading {
 /// The readings of one session.
 #[derive(Debug, Clone)]
 pub(super) struct Readings {
-    ehlo: Option<u32>,
+    known: Known,
     open: Vec<Reading>,
     /// Spans that all readings agree on.
     spans: Vec<[u64; 2]>,
@@ -48,10 +51,21 @@ pub(super) struct Readings {
 }
 
 impl Readings {
-    /// Of a session whose EHLO had `ehlo` bytes, after that EHLO.
-    pub(super) fn new(ehlo: Option<u32>) -> Self {
-        let first = Reading { state: State::new(), bits: 0, begin_ns: 0, spans: Vec::new() };
-        Self { ehlo, open: vec![first], spans: Vec::new(), crowded_out: None }
+    /// Of a session of which `known` is known, after the EHLO under TLS. The greeting was in `words`.
+    pub(super) fn new(known: Known, words: Option<Words>) -> Self {
+        let reading = |words, bits| Reading {
+            state: State::new(words),
+            bits,
+            begin_ns: 0,
+            spans: Vec::new(),
+        };
+        let open = if words.is_some() {
+            vec![reading(words, 0), reading(None, NOT_AS_GREETED)]
+        } else {
+            let tried = words::TRIED.into_iter().map(|it| reading(Some(it), TRIED));
+            tried.chain([reading(None, 0)]).collect()
+        };
+        Self { known, open, spans: Vec::new(), crowded_out: None }
     }
 
     /// Takes the next turn.
@@ -59,7 +73,7 @@ impl Readings {
         let mut next: Vec<Next> = Vec::new();
         let mut reached: Vec<(State, Bits, Event, usize)> = Vec::new();
         for (from, reading) in self.open.iter().enumerate() {
-            reading.state.next(exchange, self.ehlo, &mut next);
+            reading.state.next(exchange, &self.known, &mut next);
             let steps = next.drain(..);
             reached.extend(steps.map(|(state, bits, event)| {
                 (state, reading.bits.saturating_add(bits), event, from)

@@ -1,16 +1,20 @@
 //! The steps of the grammar: each pushes what a turn can have been, with its price.
 
 use super::{
-    grammar::{CLOSE_NOTIFY, Event, Exchange, Kind, Next, Phase, SHORT_COMMAND, State, Style},
+    grammar::{
+        CLOSE_NOTIFY, Event, Exchange, Kind, Known, Next, Phase, SHORT_COMMAND, State, Style,
+    },
     price::{self, Bits},
+    server::Auth,
+    words::Words,
 };
 
 /// `MAIL FROM:<>` and line end.
-const MAIL: u32 = 14;
+pub(super) const MAIL: u32 = 14;
 /// `RCPT TO:<a>` and line end.
-const RCPT: u32 = 13;
+pub(super) const RCPT: u32 = 13;
 /// `BDAT 0` and line end: a chunk that is not the last.
-const BDAT: u32 = 8;
+pub(super) const BDAT: u32 = 8;
 
 /// Price of ending a transaction that was accepted so far.
 const GIVE_UP: Bits = 16;
@@ -19,9 +23,7 @@ const GIVE_UP_SENDER: Bits = 14;
 /// Price of a reply that came only with the next turn.
 const LATE_REPLY: Bits = 8;
 /// Price of a 421 and the end instead of a reply.
-const CUT_OFF: Bits = 24;
-/// Price of a write that ends with a full record by chance.
-const CUT_WRITE: Bits = 20;
+const CUT_OFF: Bits = 30;
 /// Price of a new transaction without RSET after a refused one.
 const NO_RESET: Bits = 5;
 
@@ -29,11 +31,17 @@ const NO_RESET: Bits = 5;
 pub(super) struct Steps<'a> {
     pub(super) from: State,
     pub(super) x: &'a Exchange,
+    pub(super) known: &'a Known,
     pub(super) next: &'a mut Vec<Next>,
 }
 
 impl Steps<'_> {
-    fn push(&mut self, bits: Option<Bits>, event: Event, change: impl FnOnce(&mut State)) {
+    pub(super) fn push(
+        &mut self,
+        bits: Option<Bits>,
+        event: Event,
+        change: impl FnOnce(&mut State),
+    ) {
         if let Some(bits) = bits {
             let mut state = self.from;
             change(&mut state);
@@ -48,7 +56,7 @@ impl Steps<'_> {
         let bits = match phase {
             Phase::Closed if self.x.client != CLOSE_NOTIFY => None,
             _ if self.x.client == CLOSE_NOTIFY => Some(self.from.end()),
-            Phase::Body | Phase::Chunk if short => Some(8),
+            Phase::Body | Phase::Chunk | Phase::Writing if short => Some(8),
             Phase::Start | Phase::Auth(_) | Phase::Ready | Phase::Body if !short => Some(4),
             _ => Some(0),
         };
@@ -56,7 +64,7 @@ impl Steps<'_> {
     }
 
     /// Adds all that a turn with a reply of `server` bytes can have been.
-    pub(super) fn answered(mut self, server: u32, ehlo: Option<u32>) {
+    pub(super) fn answered(mut self, server: u32) {
         if self.x.client == CLOSE_NOTIFY {
             let bits = self.from.end();
             return self.push(Some(bits), Event::Nothing, |state| state.phase = Phase::Closed);
@@ -68,15 +76,16 @@ impl Steps<'_> {
         }
         match self.from.phase {
             Phase::Start => {
-                if ehlo == Some(self.x.client) {
+                if self.known.ehlo == Some(self.x.client) {
                     self.push(Some(3), Event::Nothing, |_| ());
                 }
-                self.auth(server, 0);
+                self.auth(server);
                 self.between(server, 0);
             }
             Phase::Auth(turns) => {
-                self.auth(server, turns);
-                self.between(server, 0);
+                self.auth_answer(server, turns);
+                // Refused, and tried without.
+                self.between(server, 12);
             }
             Phase::Ready => self.between(server, 0),
             Phase::Refused => self.between(server, NO_RESET),
@@ -100,35 +109,20 @@ impl Steps<'_> {
                 self.bdat(server, Phase::Chunk);
                 self.give_up(server, GIVE_UP);
             }
+            Phase::Writing => self.rest_of_chunk(server),
             Phase::Closed => {}
         }
     }
 
-    fn accepted(&self, server: u32, replies: u32, kind: Kind) -> Option<Bits> {
-        let last = self.from.replies[kind as usize];
-        let bits = price::accepted(server, replies, last, self.x.overhead)?;
-        Some(match kind {
-            // The same words each time.
-            Kind::Data if replies == 1 && bits >= price::NEW_LENGTH => bits + 5,
-            // 354 says more than 250, and is another reply than that to RSET.
-            Kind::Data if replies == 1 && last == 0 => {
-                let as_reset = server == self.from.replies[Kind::Reset as usize];
-                bits + if server < 17 { 4 } else { 0 } + if as_reset { 6 } else { 0 }
-            }
-            Kind::Reset if server == self.from.replies[Kind::Data as usize] => bits + 6,
-            // One reply as long as the three before it: a coincidence.
-            Kind::Final if last == 0 && server == self.from.replies[Kind::Envelope as usize] => {
-                bits + 5
-            }
-            // The reply to a QUIT in the same turn.
-            Kind::Final if last != 0 && (9..=70).contains(&server.saturating_sub(last)) => {
-                bits.min(4)
-            }
-            _ => bits,
-        })
+    pub(super) fn pipelines(&self) -> bool {
+        self.known.allowed.pipelining && self.from.words.is_none_or(Words::pipelines)
     }
 
-    fn style(&self, style: Style) -> Bits {
+    pub(super) fn chunks(&self) -> bool {
+        self.known.allowed.chunking && self.from.words.is_none_or(Words::chunks)
+    }
+
+    pub(super) fn style(&self, style: Style) -> Bits {
         match self.from.style {
             Some(known) if known == style => 0,
             Some(_) => price::STYLE_CHANGE,
@@ -140,19 +134,50 @@ impl Steps<'_> {
         }
     }
 
-    /// AUTH, or the client's answer to its challenge.
-    fn auth(&mut self, server: u32, turns: u8) {
+    /// AUTH.
+    fn auth(&mut self, server: u32) {
         let client = self.x.client;
-        let bits = match (turns, client) {
-            (0, 12) => Some(5),                      // AUTH LOGIN, AUTH PLAIN
-            (0, 15) | (1 | 2, 2..=2_000) => Some(8), // AUTH CRAM-MD5; an answer
-            (0, 11 | 13..=400) => Some(17),          // other mechanisms, initial response
-            (0, 401..=3_000) => Some(20),
-            _ => None,
+        let offered = match self.known.allowed.auth {
+            Auth::No => return,
+            Auth::Usual => 1,
+            Auth::Offered => 2,
+            Auth::Unknown => 4,
         };
-        let bits = bits.filter(|_| server >= price::SHORTEST_REPLY);
-        let bits = bits.map(|bits| bits + if server > 100 { 12 } else { 6 });
-        self.push(bits, Event::Nothing, |state| state.phase = Phase::Auth(turns + 1));
+        let (alone, with_response) = match client {
+            12 | 15 => (Some(1), None), // AUTH PLAIN, AUTH LOGIN, AUTH CRAM-MD5
+            11 | 13..=400 => (Some(14), Some(6)),
+            401..=3_000 => (None, Some(10)),
+            _ => (None, None),
+        };
+        self.challenged(server, alone.map(|bits| bits + offered), 0);
+        self.authenticated(server, with_response.map(|bits| bits + offered));
+    }
+
+    /// The client's answer to a challenge.
+    fn auth_answer(&mut self, server: u32, turns: u8) {
+        let answer = (2..=3_000).contains(&self.x.client).then_some(5);
+        if turns < 3 {
+            self.challenged(server, answer, turns);
+        }
+        self.authenticated(server, answer);
+    }
+
+    fn challenged(&mut self, server: u32, bits: Option<Bits>, turns: u8) {
+        let challenge = match server {
+            6 | 18 => 2, // nothing; `Username:` and `Password:` in base64
+            8..=120 if turns == 0 && self.x.client == 15 => 5, // CRAM-MD5
+            8..=120 => 9,
+            _ => return,
+        };
+        self.push(bits.map(|bits| bits + challenge), Event::Nothing, |state| {
+            state.phase = Phase::Auth(turns + 1);
+        });
+    }
+
+    fn authenticated(&mut self, server: u32, bits: Option<Bits>) {
+        let answer = self.accepted(server, Kind::Auth);
+        let bits = answer.zip(bits).map(|(answer, bits)| answer + bits);
+        self.push(bits, Event::Nothing, |state| state.phase = Phase::Ready);
     }
 
     /// Between transactions; `late` is the price of a new one here.
@@ -165,12 +190,12 @@ impl Steps<'_> {
 
     fn short_commands(&mut self, server: u32) {
         if self.x.client == SHORT_COMMAND {
-            let reset = self.accepted(server, 1, Kind::Reset).map(|bits| bits + 2);
+            let reset = self.accepted(server, Kind::Reset).map(|bits| bits + 2);
             self.push(reset, Event::Nothing, |state| {
                 state.phase = if state.phase == Phase::Start { Phase::Start } else { Phase::Ready };
                 state.replies[Kind::Reset as usize] = server;
             });
-            let noop = self.accepted(server, 1, Kind::Noop).map(|bits| bits + 4);
+            let noop = self.accepted(server, Kind::Noop).map(|bits| bits + 4);
             self.push(noop, Event::Nothing, |state| state.replies[Kind::Noop as usize] = server);
         }
         if self.x.is_quit() {
@@ -191,163 +216,16 @@ impl Steps<'_> {
         let last = self.from.lines[0];
         let Some(line) = price::address_line(self.x.client, MAIL, last) else { return };
         let client = self.x.client;
-        let accepted = self.accepted(server, 1, Kind::Mail).map(|bits| bits + line + late);
+        let accepted = self.accepted(server, Kind::Mail).map(|bits| bits + line + late);
         self.push(accepted, Event::Begun, |state| {
             state.phase = Phase::Mail;
             state.replies[Kind::Mail as usize] = server;
             state.lines[0] = client;
         });
-        let last = self.from.replies[Kind::Mail as usize];
-        let refused = price::refused(server, 1, last).map(|bits| bits + line + late);
-        self.push(refused, Event::Nothing, |state| state.phase = Phase::Refused);
-    }
-
-    /// MAIL, RCPT and DATA, or MAIL and RCPT only.
-    fn envelope(&mut self, server: u32, late: Bits) {
-        let (client, last) = (self.x.client, self.from.lines[2]);
-        let all = MAIL + RCPT + SHORT_COMMAND;
-        if let Some(lines) = price::commands(client, all, server, last) {
-            let accepted = self.accepted(server, 3, Kind::Envelope);
-            self.push(accepted.map(|bits| bits + lines + late), Event::Begun, |state| {
-                state.phase = Phase::Body;
-                state.replies[Kind::Envelope as usize] = server;
-                state.lines[2] = client;
-            });
-            let refused = price::refused(server, 3, self.from.replies[Kind::Envelope as usize]);
-            self.push(refused.map(|bits| bits + lines + late), Event::Nothing, |state| {
-                state.phase = Phase::Refused;
-            });
-        }
-        if let Some(lines) = price::commands(client, MAIL + RCPT, server, last) {
-            let accepted = self.accepted(server, 2, Kind::Envelope);
-            self.push(accepted.map(|bits| bits + lines + late + 3), Event::Begun, |state| {
-                state.phase = Phase::Rcpt;
-                state.replies[Kind::Envelope as usize] = server;
-                state.lines[2] = client;
-            });
-        }
-    }
-
-    /// Envelope, BDAT and body in one turn.
-    fn whole(&mut self, server: u32, late: Bits) {
-        let price = price::commands_and_body(self.x.client, MAIL + RCPT + BDAT);
-        let Some(lines) = price else { return };
-        let style = self.style(Style::Whole);
-        let answer = self.accepted(server, 3, Kind::Whole).map(|bits| bits + lines + late + style);
-        let learn = |state: &mut State| {
-            state.style = Some(Style::Whole);
-            state.replies[Kind::Whole as usize] = server;
-        };
-        let cut = if self.x.is_cut() { CUT_WRITE } else { 0 };
-        self.push(answer.map(|bits| bits + cut), Event::Whole, |state| {
-            learn(state);
-            state.handed_over(Phase::Ready);
-        });
-        let chunk = self.x.client;
-        self.push(answer.map(|bits| bits + 4), Event::Begun, |state| {
-            learn(state);
-            state.phase = Phase::Chunk;
-            state.lines[3] = chunk;
-        });
-    }
-
-    /// RCPT alone, or with DATA or BDAT after it.
-    fn recipients(&mut self, server: u32) {
-        let (client, last) = (self.x.client, self.from.lines[1]);
-        if let Some(line) = price::address_line(client, RCPT, last) {
-            let accepted = self.accepted(server, 1, Kind::Rcpt);
-            let refused = price::refused(server, 1, self.from.replies[Kind::Rcpt as usize]);
-            self.push(accepted.map(|bits| bits + line), Event::Nothing, |state| {
-                state.phase = Phase::Rcpt;
-                state.replies[Kind::Rcpt as usize] = server;
-                state.lines[1] = client;
-            });
-            self.push(refused.map(|bits| bits + line), Event::Nothing, |state| {
-                if state.phase == Phase::Mail {
-                    state.phase = Phase::NoRcpt;
-                }
-            });
-        }
-        if let Some(lines) = price::commands(client, RCPT + SHORT_COMMAND, server, last) {
-            let style = self.style(Style::Split);
-            let accepted = self.accepted(server, 2, Kind::Data).map(|bits| bits + lines + style);
-            let refused = price::refused(server, 2, self.from.replies[Kind::Data as usize]);
-            self.push(accepted, Event::Nothing, |state| {
-                state.style = Some(Style::Split);
-                state.phase = Phase::Body;
-                state.replies[Kind::Data as usize] = server;
-                state.lines[1] = client;
-            });
-            self.push(refused.map(|bits| bits + lines), Event::Nothing, |state| {
-                state.phase = Phase::Refused;
-            });
-        }
-    }
-
-    /// DATA alone.
-    fn data(&mut self, server: u32, late: Bits) {
-        if self.x.client != SHORT_COMMAND {
-            return;
-        }
-        let style = self.style(Style::Single);
-        let accepted = self.accepted(server, 1, Kind::Data).map(|bits| bits + style + late);
-        let refused = price::refused(server, 1, self.from.replies[Kind::Data as usize]);
-        self.push(accepted, Event::Nothing, |state| {
-            state.style = Some(Style::Single);
-            state.phase = Phase::Body;
-            state.replies[Kind::Data as usize] = server;
-        });
-        let refused = refused.map(|bits| bits + late);
-        self.push(refused, Event::Nothing, |state| state.phase = Phase::Refused);
-    }
-
-    /// A chunk with its BDAT, after the envelope or after another chunk.
-    fn bdat(&mut self, server: u32, after: Phase) {
-        let (client, size) = (self.x.client, self.from.lines[3]);
-        let Some(lines) = price::commands_and_body(client, BDAT) else { return };
-        let first = after == Phase::Rcpt;
-        let style = if first { self.style(Style::Bdat) } else { 0 };
-        // Chunks are as long as the first, the last one shorter; and that first one was answered
-        // together with its envelope, or alone.
-        let too_long = if first || client <= size.saturating_add(16) { 0 } else { 8 };
-        let whole = self.from.replies[Kind::Whole as usize];
-        let with_envelope = self.from.style == Some(Style::Whole);
-        let answer_too_long =
-            !first && with_envelope && server.saturating_add(2 * price::SHORTEST_REPLY) > whole;
-        let unlikely = if answer_too_long { 6 } else { 0 } + too_long;
-        let mark = |state: &mut State| {
-            if first {
-                state.style = Some(Style::Bdat);
-            }
-        };
-        let last = self.accepted(server, 1, Kind::Final);
-        self.push(last.map(|bits| bits + lines + style + unlikely), Event::Ended, |state| {
-            mark(state);
-            state.replies[Kind::Final as usize] = server;
-            state.handed_over(Phase::Ready);
-        });
-        let lines = if client == size { 1 } else { lines };
-        let more = self.accepted(server, 1, Kind::Chunk);
-        self.push(more.map(|bits| bits + lines + style + unlikely + 2), Event::Nothing, |state| {
-            mark(state);
-            state.replies[Kind::Chunk as usize] = server;
-            state.lines[3] = client;
-            state.phase = Phase::Chunk;
-        });
-    }
-
-    /// The body, with its final dot, and QUIT after it or not.
-    fn body(&mut self, server: u32) {
-        let style = match self.from.style {
-            Some(Style::Single | Style::Split) => 0,
-            _ => self.style(Style::Envelope),
-        };
-        let answer = self.accepted(server, 1, Kind::Final);
-        let bits = answer.zip(price::body(self.x.client)).map(|(a, b)| a + b + style);
-        self.push(bits, Event::Ended, |state| {
-            state.style = state.style.filter(|_| style == 0).or(Some(Style::Envelope));
-            state.replies[Kind::Final as usize] = server;
-            state.handed_over(Phase::Ready);
+        let refused = self.refused(server, Kind::Mail).map(|bits| bits + line + late);
+        self.push(refused, Event::Nothing, |state| {
+            state.phase = Phase::Refused;
+            state.replies[Kind::Refused as usize] = server;
         });
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Said {
 impl Said {
     /// A reply whose first and last byte arrived at these times.
     pub(crate) fn new(reply: &Reply, begin_ns: u64, complete_ns: u64) -> Self {
-        let subject = match reply.enhanced() {
+        let subject = match reply.enhanced().map(|it| (it.subject, it.detail)) {
             None => Subject::Unsaid,
             Some((1, 5)) => Subject::Recipient,
             Some((1, _)) => Subject::Address,
