@@ -41,7 +41,9 @@ fn lengths(criterion: &mut Criterion) {
         assert_eq!(infer(&turns), u32::try_from(messages).ok());
         group.throughput(Throughput::Elements(turns.len() as u64));
         let id = BenchmarkId::new("messages", messages);
-        group.bench_with_input(id, &turns, |bencher, turns| bencher.iter(|| infer(black_box(turns))));
+        group.bench_with_input(id, &turns, |bencher, turns| {
+            bencher.iter(|| infer(black_box(turns)))
+        });
     }
     group.finish();
 }
