@@ -20,7 +20,14 @@ fn session(messages: usize) -> Vec<Turn> {
     let turn = |((client_bytes, server_bytes), at): ((u32, u32), u64)| {
         let start_ns = at * MILLISECOND;
         let first_byte_ns = start_ns + 1_000;
-        Turn { start_ns, first_byte_ns, last_ns: first_byte_ns, client_bytes, server_bytes }
+        Turn {
+            start_ns,
+            first_byte_ns,
+            last_ns: first_byte_ns,
+            last_write_ns: start_ns,
+            client_bytes,
+            server_bytes,
+        }
     };
     turns.map(turn).collect()
 }
