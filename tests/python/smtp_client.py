@@ -58,6 +58,7 @@ SHAPES = [
     ("bdat-refused-body-pipelined", "bdat-pipelined", [message(refuse="body"), message()], {}),
     ("bdat-refused-body-whole", "bdat-whole", [message(refuse="body")], {}),
     ("bdat-refused-recipients", "bdat", [message(), message(refuse="all"), message()], {}),
+    ("bdat-then-data", "pipelined", [message(style="bdat"), message()], {}),
     ("data-then-bdat", "pipelined", [message(), message(style="bdat")], {}),
     ("recipients", "pipelined", [message(recipients=n) for n in (5, 1, 3)], {}),
     ("recipients-single", "single", [message(recipients=n) for n in (5, 1, 3)], {}),

@@ -27,11 +27,11 @@ const fn ms(time: u64) -> Duration {
 }
 
 #[track_caller]
-fn check_pause(record: &Record, field: &str, value: Option<u64>, pause_ms: u64) {
+fn check_pause(record: &Record, field: &str, value: Option<u64>, pause: u64) {
     let value = value.unwrap_or_else(|| panic!("{field} is null: {}", record.json()));
-    let pause_us = pause_ms * 1_000;
+    let pause_us = pause * 1_000;
     let fits = (pause_us..pause_us + SLACK_US).contains(&value);
-    assert!(fits, "{field} is {value}, the pause was {pause_ms} ms: {}", record.json());
+    assert!(fits, "{field} is {value}, the pause was {pause} ms: {}", record.json());
 }
 
 fn element(record: &Record, field: &str, at: usize) -> Option<u64> {
@@ -246,8 +246,10 @@ fn bdat_is_counted_as_the_script_says() {
             let exact = wording.names_message || count == 0;
             assert_eq!(record.field("transactions_exact").unwrap(), exact, "{}", record.json());
             assert_eq!(record.text("transactions_method").unwrap(), Some("replies"));
-            let spans = record.field("transaction_spans_us").unwrap().as_array().unwrap();
-            assert_eq!(spans.len() as u64, count, "{}", record.json());
+            // Where more than one reading is left, they may agree on the count but not on the times.
+            let spans = record.field("transaction_spans_us").unwrap().as_array();
+            let spans = spans.map(|spans| spans.len() as u64);
+            assert!(spans == Some(count) || spans.is_none() && !exact, "{}", record.json());
         }
     }
 }
@@ -284,10 +286,10 @@ fn bdat_to_a_real_postfix() {
 
 #[test]
 fn phases_of_postfix_add_up() {
+    const MAILS: usize = 5;
     if skipped("phases_of_postfix_add_up", &POSTFIX) {
         return;
     }
-    const MAILS: usize = 5;
     let settings = [
         ("smtp_connection_cache_destinations", "static:all"),
         ("smtp_destination_concurrency_limit", "1"),

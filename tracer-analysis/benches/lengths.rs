@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use tracer_analysis::dialogue::lengths::{Lengths, Server};
 use tracer_common::record::Turn;
 
@@ -49,11 +49,15 @@ fn lengths(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(turns.len() as u64));
         let id = BenchmarkId::new("messages", messages);
         group.bench_with_input(id, &turns, |bencher, turns| {
-            bencher.iter(|| infer(black_box(turns)))
+            bencher.iter(|| infer(black_box(turns)));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, lengths);
-criterion_main!(benches);
+/// What criterion runs.
+mod runs {
+    criterion::criterion_group!(benches, super::lengths);
+}
+
+criterion::criterion_main!(runs::benches);

@@ -83,77 +83,86 @@ mod tests {
 
     use super::*;
 
-    fn piece(sequence: u32, text: &str) -> DecryptedReply {
-        let mut piece = DecryptedReply { sequence, ..DecryptedReply::zeroed() };
+    /// Replies as the kernel side cuts their lines, one group per turn.
+    const SESSION: [&str; 6] = [
+        "250-mx.example.n\n250-PIPELINING\r\n250 CHUNKING\r\n",
+        "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data wit\n",
+        "250 2.0.0 Ok: qu\n",
+        "250 2.0.0 Ok\r\n",
+        "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data wit\n",
+        "554 5.7.1 Spam\r\n",
+    ];
+
+    fn piece(sequence: usize, time_ns: u64, text: &str) -> DecryptedReply {
+        let sequence = u32::try_from(sequence).unwrap();
+        let mut piece = DecryptedReply { sequence, time_ns, ..DecryptedReply::zeroed() };
         piece.bytes[..text.len()].copy_from_slice(text.as_bytes());
         piece.len = u32::try_from(text.len()).unwrap();
         piece
     }
 
-    fn state(tls: u8, tls_pieces: u32) -> ConnectionState {
-        ConnectionState { tls, tls_pieces, ..ConnectionState::zeroed() }
+    fn turn(start_ns: u64) -> Turn {
+        Turn { start_ns, first_byte_ns: start_ns + 1, last_ns: start_ns + 1, ..Turn::zeroed() }
     }
 
-    fn decrypted(pieces: &[DecryptedReply]) -> Decrypted {
+    /// What the server said to each turn, in pieces of at most `cut` bytes; without piece `lost`.
+    fn decrypted(said: &[&str], cut: usize, lost: Option<usize>) -> (Decrypted, u32) {
         let mut decrypted = Decrypted::default();
-        for piece in pieces {
-            decrypted.piece(piece);
+        let mut pieces = 0;
+        for (at, text) in (1..).zip(said) {
+            for part in text.as_bytes().chunks(cut) {
+                if lost != Some(pieces) {
+                    let part = str::from_utf8(part).unwrap();
+                    decrypted.piece(&piece(pieces, at * 1_000 + 500, part));
+                }
+                pieces += 1;
+            }
+            decrypted.turn(&turn(at * 1_000));
         }
-        decrypted
+        (decrypted, u32::try_from(pieces).unwrap())
     }
 
-    fn count(mut decrypted: Decrypted, state: &ConnectionState) -> Option<u32> {
-        let told = decrypted.told(state, false)?;
+    fn count(tls: u8, (mut decrypted, tls_pieces): (Decrypted, u32)) -> Option<u32> {
+        let state = ConnectionState { tls, tls_pieces, ..ConnectionState::zeroed() };
+        let told = decrypted.told(&state, false)?;
         assert!(told.exact);
         told.transactions
     }
 
-    /// Lines as the kernel side cuts them, and where it happens to cut the stream.
-    fn session() -> [DecryptedReply; 3] {
-        [
-            piece(0, "250-mx.example.n\n250-PIPELINING\r\n250 CHUNKING\r\n250 2.1.0 Ok\r\n250 2"),
-            piece(1, ".1.5 Ok\r\n354 End data wit\n250 2.0.0 Ok: qu\n250 2.0.0 Ok\r\n"),
-            piece(2, "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n354 End data wit\n554 5.7.1 Spam\r\n"),
-        ]
-    }
-
     #[test]
     fn messages_are_counted_from_cut_lines() {
-        assert_eq!(count(decrypted(&session()), &state(tls::JOINED, 3)), Some(2));
+        for cut in [5, 16, 50, 128] {
+            assert_eq!(count(tls::JOINED, decrypted(&SESSION, cut, None)), Some(2), "{cut}");
+        }
     }
 
     #[test]
     fn greeting_of_implicit_tls_is_no_transaction() {
-        let greeting = piece(0, "220-mx.example.ne\n220 ready\r\n");
-        let [a, b, c] =
-            session().map(|piece| DecryptedReply { sequence: piece.sequence + 1, ..piece });
-        let decrypted = decrypted(&[greeting, a, b, c]);
-        assert_eq!(count(decrypted, &state(tls::JOINED, 4)), Some(2));
+        let said = [&["220-mx.example.ne\n220 ready\r\n"], &SESSION[..]].concat();
+        assert_eq!(count(tls::JOINED, decrypted(&said, 128, None)), Some(2));
     }
 
     #[test]
     fn nothing_said_after_the_handshake_is_no_message() {
-        assert_eq!(count(Decrypted::default(), &state(tls::JOINED, 0)), Some(0));
+        assert_eq!(count(tls::JOINED, (Decrypted::default(), 0)), Some(0));
     }
 
     #[test]
     fn no_count_if_anything_went_past_the_probes() {
-        let decrypted = decrypted(&session());
-        assert_eq!(count(decrypted.clone(), &state(0, 3)), None);
-        assert_eq!(count(decrypted, &state(tls::JOINED | tls::GAP, 3)), None);
+        assert_eq!(count(0, decrypted(&SESSION, 128, None)), None);
+        assert_eq!(count(tls::JOINED | tls::GAP, decrypted(&SESSION, 128, None)), None);
     }
 
     #[test]
     fn no_count_if_a_piece_is_missing() {
-        let [first, second, third] = session();
         // In the middle, and at the end, where only the kernel side knows of it.
-        assert_eq!(count(decrypted(&[first, third]), &state(tls::JOINED, 3)), None);
-        assert_eq!(count(decrypted(&[first, second]), &state(tls::JOINED, 3)), None);
+        for lost in [3, 5] {
+            assert_eq!(count(tls::JOINED, decrypted(&SESSION, 128, Some(lost))), None);
+        }
     }
 
     #[test]
     fn no_count_of_another_protocol() {
-        let decrypted = decrypted(&[piece(0, "HTTP/1.1 200 OK\r\n")]);
-        assert_eq!(count(decrypted, &state(tls::JOINED, 1)), None);
+        assert_eq!(count(tls::JOINED, decrypted(&["HTTP/1.1 200 OK\r\n"], 128, None)), None);
     }
 }

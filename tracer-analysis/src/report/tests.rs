@@ -92,8 +92,12 @@ fn every_distribution_has_its_name() {
     let mut fold = Fold::new(1);
     fold.add(&Connection {
         transactions: Some(1),
+        ehlo_us: Some(1),
+        starttls_us: Some(1),
         tls_handshake_us: Some(1),
+        auth_us: Some(1),
         transaction_spans_us: Some(vec![[1, 2]]),
+        final_reply_us: Some(vec![1]),
         ..connection("192.0.2.1", 0, 5_000_000)
     });
     let report = Report::new(&fold, GroupBy::Address, context());

@@ -135,7 +135,7 @@ pub(super) struct Place {
     pub(super) refused: bool,
     /// The first reply to this turn.
     pub(super) first: bool,
-    /// The client has used DATA, so it will not use BDAT.
+    /// The client has used DATA, and it is taken for granted that it will not use BDAT.
     pub(super) data: bool,
     /// The reply has the words of the last one to RCPT, and MAIL was answered in others.
     pub(super) like_recipient: bool,

@@ -134,21 +134,25 @@ impl Dialogue {
         if let Some(turn) = self.turn {
             self.phases.reply(said, turn.start_ns, self.greeted_ns.unwrap_or(u64::MAX));
         }
-        self.possible.reply(said, self.data.used);
+        self.possible.reply(said, false);
         self.likely.reply(said, self.data.used);
     }
 
     /// What was told, at the end of the connection. `turns_missing`: some turns never came.
     pub(crate) fn finish(mut self, turns_missing: bool) -> Told {
         self.advance(true);
-        let data = (self.data.used || !self.data.chunking).then_some(self.data.count);
+        // Without the offer nothing can have come by BDAT; with it, who used DATA is likely to have used
+        // nothing else.
+        let certain = (!self.data.chunking).then_some(self.data.count);
+        let by_data = certain.or(self.data.used.then_some(self.data.count));
         if turns_missing || self.join.overrun() {
             let phases = if turns_missing { Phases::default() } else { self.phases };
-            return Told { transactions: data, exact: data.is_some(), phases, times: None };
+            let exact = certain.is_some();
+            return Told { transactions: by_data, exact, phases, times: None };
         }
         let (possible, likely) = (self.possible.agreed(), self.likely.agreed());
-        let exact = data.or(possible.as_ref().map(|it| it.count));
-        let transactions = exact.or(likely.as_ref().map(|it| it.count));
+        let exact = certain.or(possible.as_ref().map(|it| it.count));
+        let transactions = exact.or(by_data).or(likely.as_ref().map(|it| it.count));
         let fits = |it: &readings::Agreed| Some(it.count) == transactions;
         let mut times = [possible, likely].into_iter().flatten().filter(fits);
         Told {

@@ -156,7 +156,7 @@ impl Readings {
         (self.turn, self.turn_bytes, self.first) = (times, most, true);
     }
 
-    /// The server replies. `data`: the client has used DATA.
+    /// The server replies. `data`: the client has used DATA, and so will not use BDAT.
     pub(super) fn reply(&mut self, said: &Said, data: bool) {
         self.habits.learn(said);
         if said.names_message {
