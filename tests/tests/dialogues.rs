@@ -34,7 +34,7 @@ const ORDINARY: [&str; 7] = [
 /// How the count of a dialogue must have been made.
 fn method(transport: &str, shape: &str) -> Method {
     // The replies to BDAT do not always differ from those to other commands, nor the other way round.
-    let may_be_bdat = ["bdat", "only-", "refused"].iter().any(|part| shape.contains(part));
+    let may_be_bdat = ["bdat", "only-", "refused", "vrfy"].iter().any(|part| shape.contains(part));
     match (transport, may_be_bdat) {
         ("cleartext", false) => Method::Replies,
         ("cleartext", true) => Method::RepliesOrUnknown,

@@ -140,7 +140,9 @@ fn the_bracket_holds_the_time_of_the_box() {
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     lab.wait_for_ends(PATIENCE).unwrap();
-    let report = report_on(&tracer.stop_cleanly().unwrap());
+    let run = tracer.stop_cleanly().unwrap();
+    let report = report_on(&run);
+    check_threshold(&run, &paths, &truths);
     for (path, truth) in paths.iter().zip(&truths) {
         match path.forgets {
             Some((limit, manner)) if path.keepalive.as_secs() > limit => {
@@ -149,6 +151,24 @@ fn the_bracket_holds_the_time_of_the_box() {
             _ => check_alive(&report, path, truth),
         }
     }
+}
+
+/// `check --max-dead-on-reuse` counts the sessions that somebody tried to use in vain.
+fn check_threshold(run: &Run, paths: &[Path], truths: &[Vec<Idled>]) {
+    let tried = |path: &&Path| {
+        path.forgets.is_some_and(|(_, manner)| manner != Manner::ResetWhileIdle)
+            && path.keepalive.as_secs() > 60
+    };
+    let dead = paths.iter().zip(truths).filter(|(path, _)| tried(path));
+    let dead: usize = dead.map(|(_, truth)| died(truth).count()).sum();
+    let status = |most: usize| {
+        let most = most.to_string();
+        let file = run.file.to_str().unwrap();
+        let output = tracer::command(["check", "--max-dead-on-reuse", &most, file]).unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(status(dead).0, Some(0), "{dead}: {}", status(dead).1);
+    assert_eq!(status(dead - 1).0, Some(1), "{dead}: {}", status(dead - 1).1);
 }
 
 /// Gaps after which a session was dead.

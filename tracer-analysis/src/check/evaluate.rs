@@ -6,7 +6,7 @@ use super::{
     Check, CheckError, Finding, Levels, Limits, Measured, Metric, Scope, State, Thresholds, Value,
 };
 use crate::{
-    report::{Destination, Report},
+    report::{Destination, IdleLimit, Report},
     verdict::{Severity, Verdict},
 };
 
@@ -87,14 +87,14 @@ fn with_thresholds(
     let levels = thresholds.max_greeting_p99_us.map(|levels| levels.map(Value::Us));
     add(Metric::GreetingP99, greeting, levels);
     let dead = DeadOnReuse::of(of);
-    let count = dead.map(|it| Value::Count(it.dead));
+    let count = Some(Value::Count(dead.dead));
     match thresholds.max_dead_on_reuse {
         None => add(Metric::DeadOnReuse, count, None),
         Some(Limits::Count(levels)) => {
             add(Metric::DeadOnReuse, count, Some(levels.map(Value::Count)));
         }
         Some(Limits::Share(levels)) => {
-            let share = dead.map(|it| Value::Share(it.share()));
+            let share = Some(Value::Share(dead.share()));
             add(Metric::DeadOnReuseShare, share, Some(levels.map(Value::Share)));
         }
     }
@@ -149,10 +149,10 @@ struct DeadOnReuse {
 }
 
 impl DeadOnReuse {
-    /// `None` if it is not known: records of this version do not say yet whether a connection died when it
-    /// was used again, so the threshold is UNKNOWN.
-    fn of(_of: &Destination) -> Option<Self> {
-        None
+    /// Of a destination without idle gaps none was used again.
+    fn of(of: &Destination) -> Self {
+        let known = |it: &IdleLimit| Self { dead: it.dead_on_reuse, alive: it.survived };
+        of.idle_limit.as_ref().map_or(Self { dead: 0, alive: 0 }, known)
     }
 
     /// The dead as a share of all; 0 if none was used again.
