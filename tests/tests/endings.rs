@@ -160,6 +160,8 @@ fn server_that_has_forgotten_the_session() {
     }
     let (record, flow) = trace_visible_end(mail_server(), |lab, mut session| {
         session.begin().unwrap();
+        // A delayed acknowledgement would be answered by a reset as well.
+        thread::sleep(Duration::from_millis(300));
         lab.router_drop("tcp flags rst").unwrap();
         let client = format!("dport = :{}", session.local().port());
         lab.server.run("ss", ["-KtH", client.as_str()]).unwrap();
