@@ -21,7 +21,7 @@ pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
             }
         } else if file.file_name().is_some_and(|name| name == "Cargo.toml") {
             let manifest = read(&file)?;
-            if is_package(&manifest) && !takes_workspace_lints(&manifest) {
+            if is_member(&manifest) && !takes_workspace_lints(&manifest) {
                 found.push(format!("{shown} lacks `[lints]` with `workspace = true`: add it"));
             }
         }
@@ -64,8 +64,11 @@ fn is_left_out(directory: &Path) -> bool {
     name.starts_with('.') || name == "target" || directory.join("CACHEDIR.TAG").exists()
 }
 
-fn is_package(manifest: &str) -> bool {
-    section(manifest, "[package]").next().is_some()
+/// Whether it is a package of the workspace. One that is a workspace of its own, as cargo-fuzz wants it,
+/// has nothing to take lints from.
+fn is_member(manifest: &str) -> bool {
+    let titles = || manifest.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    titles().any(|it| it == "[package]") && !titles().any(|it| it == "[workspace]")
 }
 
 fn takes_workspace_lints(manifest: &str) -> bool {
@@ -90,7 +93,7 @@ mod tests {
     fn workspace_lints_are_found() {
         let manifest = "[package]\nname = \"x\"\n\n[lints] # ours\nworkspace = true\n";
         assert!(takes_workspace_lints(manifest));
-        assert!(is_package(manifest));
+        assert!(is_member(manifest));
     }
 
     #[test]
@@ -98,7 +101,8 @@ mod tests {
         assert!(!takes_workspace_lints("[package]\nversion.workspace = true\nworkspace = true\n"));
         assert!(!takes_workspace_lints("[lints]\n\n[lints.rust]\nworkspace = true\n"));
         assert!(!takes_workspace_lints("[lints]\n# workspace = true\n"));
-        assert!(!is_package("[workspace]\nmembers = []\n"));
+        assert!(!is_member("[workspace]\nmembers = []\n"));
+        assert!(!is_member("[package]\nname = \"fuzz\"\n\n[workspace] # its own\n"));
     }
 
     #[test]
