@@ -32,6 +32,15 @@ fn what_if(run: &Run, arguments: &[&str]) -> Value {
     answer["destinations"][0].clone()
 }
 
+/// Connections that another one could have spared, as the report says.
+fn missed_reuse(run: &Run) -> u64 {
+    let file = run.file.to_str().unwrap();
+    let output = tracer::command(["report", "--format", "json", file]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    report["totals"]["missed_reuse"].as_u64().unwrap_or_else(|| panic!("{report}"))
+}
+
 /// The outcome of one policy.
 fn policy(answer: &Value, cache_time_s: f64) -> &Value {
     let policies = answer["policies"].as_array().unwrap();
@@ -234,6 +243,9 @@ fn postfix_with_the_setting_changed_does_as_foretold() {
     ];
     let long = postfix_run(&long, MAILS, false);
 
+    // All but the first came soon after one that Postfix had closed itself; none with a longer time.
+    assert_eq!(missed_reuse(&short), MAILS as u64 - 1);
+    assert_eq!(missed_reuse(&long), 0);
     let answer = what_if(&short, &["--cache-time", "2s,8s"]);
     fs::remove_file(&short.file).unwrap();
     assert_eq!(answer["messages"]["replayed"], MAILS as u64, "{answer}");
