@@ -37,14 +37,24 @@ fuzz_target!(|bytes: &[u8]| {
     for ((client_bytes, server_bytes), at) in opening.chain(turns).zip(1_u64..) {
         let start_ns = at * 1_000;
         let first_byte_ns = if server_bytes == 0 { 0 } else { start_ns + 1 };
-        let last_ns = start_ns + 1;
-        lengths.turn(&Turn { start_ns, first_byte_ns, last_ns, client_bytes, server_bytes });
+        let (last_write_ns, last_ns) = (start_ns, start_ns + 1);
+        lengths.turn(&Turn {
+            start_ns,
+            first_byte_ns,
+            last_write_ns,
+            last_ns,
+            client_bytes,
+            server_bytes,
+        });
     }
     let inferred = lengths.finish();
     assert!(!inferred.exact && inferred.spans.len() <= 256);
     match inferred.transactions {
         Some(count) => {
-            assert_eq!(inferred.spans.len() as u64 + u64::from(inferred.spans_omitted), u64::from(count));
+            assert_eq!(
+                inferred.spans.len() as u64 + u64::from(inferred.spans_omitted),
+                u64::from(count)
+            );
         }
         None => assert!(inferred.reason.is_some() && inferred.spans.is_empty()),
     }
