@@ -63,6 +63,9 @@ fn find(minutes: &[Minute]) -> Option<(Minute, Vec<Minute>)> {
     (storm.len() >= MINUTES).then_some((usual, storm))
 }
 
+/// Looked up in the sources that `settings` names, and: Exim specification, chapter 32 (the interval is
+/// the default rule's with its first part doubled); `scheduler_ramqueue.c` of `OpenSMTPD`;
+/// docs.kumomta.com, `make_queue_config`.
 const fn longer_waits(mta: Mta) -> &'static str {
     match mta {
         Mta::Postfix => {
@@ -70,13 +73,21 @@ const fn longer_waits(mta: Mta) -> &'static str {
              fails in the greeting is left alone for minimal_backoff_time"
         }
         Mta::Exim => {
-            "longer intervals in the retry section, for example * * F,2h,15m; G,16h,1h,1.5"
+            "longer intervals in the retry section, before the default * * F,2h,15m; ...: for example \
+             DOMAIN * F,2h,30m; G,16h,1h,1.5; F,4d,6h"
         }
-        Mta::Opensmtpd => "it lengthens its intervals by itself (bounded by queue ttl)",
-        Mta::Sendmail => "confMIN_QUEUE_AGE and a longer queue run interval (-q30m)",
+        Mta::Opensmtpd => {
+            "no setting: retry n of a message comes 400 s times n squared after its arrival"
+        }
+        Mta::Sendmail => {
+            "confMIN_QUEUE_AGE keeps a message from being tried more often; confMAX_QUEUE_AGE doubles \
+             the wait at each attempt up to that; confHOST_STATUS_DIRECTORY lets all skip a host \
+             that failed to connect (30 min)"
+        }
         Mta::Kumomta => {
-            "retry_interval and max_retry_interval in make_queue_config; \
-             consecutive_connection_failures_before_delay for this site"
+            "raise retry_interval (20 min, doubled at each attempt) in make_queue_config, and \
+             max_retry_interval if it is set; lower consecutive_connection_failures_before_delay \
+             (100) for this site"
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Advice in the words of each mail server.
 //!
-//! Each parameter was looked up in the documentation or source of the server that it belongs to.
+//! Looked up in: postconf(5) of Postfix 3.7; Exim specification 4.96 (chapters 14, 15, 17, 24, 30);
+//! `parse.y`, `limit.c` and `mta.c` of `OpenSMTPD` 7.8 (smtpd.conf(5) does not mention `mta limit`);
+//! Sendmail 8.17, Installation and Operation Guide and `cfhead.m4`; docs.kumomta.com,
+//! `make_egress_path`.
 
 use super::Verdict;
 use crate::{connection::Mta, destination::Group};
@@ -29,8 +32,8 @@ pub(super) fn fewer_at_a_time(mta: Mta, limit: u32) -> String {
              server add up."
         ),
         Mta::Exim => format!(
-            "max_parallel = {limit} on an smtp transport of its own; serialize_hosts allows one \
-             connection at a time. remote_max_parallel is per message and does not help."
+            "max_parallel = {limit} on an smtp transport of its own (Exim 4.87); serialize_hosts allows \
+             one connection at a time. remote_max_parallel is per message and does not help."
         ),
         Mta::Opensmtpd => format!("mta limit max-conn-per-host {limit}"),
         Mta::Sendmail => "no setting limits connections per host to a number; \
@@ -66,8 +69,16 @@ pub(super) fn fewer_per_minute(mta: Mta, limit: u32) -> String {
 /// At most `limit` messages on a connection.
 pub(super) fn fewer_messages(mta: Mta, limit: u32) -> String {
     match mta {
+        // A reuse count of N lets a connection carry N + 1; 0 is no limit.
+        Mta::Postfix if limit < 2 => {
+            "smtp_connection_cache_on_demand = no and no smtp_connection_cache_destinations"
+                .to_owned()
+        }
         Mta::Postfix => format!(
-            "a transport of its own with -o smtp_connection_reuse_count_limit={limit} in master.cf"
+            "a transport of its own with -o smtp_connection_reuse_count_limit={} in master.cf (the \
+             first message does not count). If the destination has several servers, the slowest \
+             then gets the most connections.",
+            limit - 1
         ),
         Mta::Exim => format!("connection_max_messages = {limit} on an smtp transport of its own"),
         Mta::Opensmtpd => format!("mta limit session-mail-max {limit}"),
@@ -122,23 +133,56 @@ pub(super) fn avoid_ipv6(mta: Mta) -> String {
              (leave smtp_balance_inet_protocols = yes)"
                 .to_owned()
         }
-        Mta::Exim => "dns_ipv4_lookup = DOMAINS skips their IPv6 addresses".to_owned(),
-        Mta::Opensmtpd => "mta limit for domain DOMAIN inet4".to_owned(),
+        Mta::Exim => "a dnslookup router of its own with ipv4_prefer = yes tries IPv4 first (Exim \
+                      4.91)"
+            .to_owned(),
+        Mta::Opensmtpd => "mta limit for domain DOMAIN inet4 uses IPv4 only".to_owned(),
         Mta::Sendmail => {
             "no setting prefers IPv4 for one destination: mend IPv6, or name its IPv4 \
              address in mailertable."
                 .to_owned()
         }
-        Mta::Kumomta => "ip_lookup_strategy = \"Ipv4Only\" for this site".to_owned(),
+        Mta::Kumomta => {
+            "ip_lookup_strategy = \"Ipv4ThenIpv6\" for this site (KumoMTA 2026.04.09): \
+                         IPv6 only for servers without IPv4"
+                .to_owned()
+        }
     }
 }
 
 /// IPv6 first, where IPv4 is the worse of the two.
 pub(super) fn avoid_ipv4(mta: Mta) -> String {
     match mta {
-        Mta::Postfix => "smtp_address_preference = ipv6".to_owned(),
-        Mta::Opensmtpd => "mta limit for domain DOMAIN inet6".to_owned(),
-        Mta::Kumomta => "ip_lookup_strategy = \"Ipv6Only\" for this site".to_owned(),
-        Mta::Exim | Mta::Sendmail => "it tries IPv6 first where there is any.".to_owned(),
+        Mta::Postfix => {
+            "smtp_address_preference = ipv6; postconf(5) calls it unsafe: mail can fail \
+                         while IPv6 is out"
+                .to_owned()
+        }
+        Mta::Opensmtpd => "mta limit for domain DOMAIN inet6 uses IPv6 only".to_owned(),
+        Mta::Kumomta => {
+            "ip_lookup_strategy = \"Ipv6ThenIpv4\" for this site (KumoMTA 2026.04.09): \
+                         IPv4 only for servers without IPv6"
+                .to_owned()
+        }
+        Mta::Exim => "it tries IPv6 first where there is any, unless ipv4_prefer, ipv4_only, \
+                      dns_ipv4_lookup or disable_ipv6 says otherwise."
+            .to_owned(),
+        Mta::Sendmail => {
+            "no setting prefers IPv6 for one destination: mend IPv4, or name its IPv6 \
+                          address in mailertable."
+                .to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// postconf(5): with a reuse count limit of N, a connection is used up to N + 1 times; 0 is no limit.
+    #[test]
+    fn the_first_message_is_no_reuse() {
+        assert!(fewer_messages(Mta::Postfix, 2).contains("reuse_count_limit=1 "));
+        assert!(!fewer_messages(Mta::Postfix, 1).contains("reuse_count_limit"));
     }
 }
