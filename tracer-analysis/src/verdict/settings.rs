@@ -1,6 +1,6 @@
 //! Advice in the words of each mail server.
 //!
-//! Looked up in: postconf(5) of Postfix 3.7; Exim specification 4.96 (chapters 14, 15, 17, 24, 30);
+//! Looked up in: postconf(5) of Postfix 3.7; Exim specification of December 2025 (chapters 14, 15, 17, 24, 30);
 //! `parse.y`, `limit.c` and `mta.c` of `OpenSMTPD` 7.8 (smtpd.conf(5) does not mention `mta limit`);
 //! Sendmail 8.17, Installation and Operation Guide and `cfhead.m4`; docs.kumomta.com,
 //! `make_egress_path`.
