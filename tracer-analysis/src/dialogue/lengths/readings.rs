@@ -21,7 +21,8 @@ fn margin(style: Option<Style>) -> Bits {
     match style {
         Some(Style::Split) => 6,
         Some(Style::Envelope | Style::Single) => 7,
-        None | Some(Style::Bdat | Style::Whole) => 9,
+        None | Some(Style::Bdat) => 9,
+        Some(Style::Whole) => 13,
     }
 }
 /// Spans kept, of those that all readings agree on.
