@@ -18,7 +18,7 @@ use tracer_common::record::Turn;
 const MILLISECOND: u64 = 1_000_000;
 
 /// Most wrong counts among those given, in thousandths.
-const WRONG_PER_MILLE: u32 = 5;
+const WRONG_PER_MILLE: u32 = 3;
 
 /// First line of the corpus.
 #[derive(Deserialize)]

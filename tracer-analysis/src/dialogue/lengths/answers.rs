@@ -45,7 +45,7 @@ impl Steps<'_> {
         let is_final = matches!(kind, Kind::Final | Kind::Last);
         Some(match words.price(kind, self.x.client, server) {
             // Unlike the words, the last such reply tells its length.
-            Priced::Like(bits) if is_final => bits.min(unworded),
+            Priced::Like(bits) if is_final || kind == Kind::Chunk => bits.min(unworded),
             Priced::Like(bits) => bits,
             Priced::Unknown | Priced::Group { .. } => unworded,
             Priced::Other if is_final => self.refused_or_quit(server, kind),

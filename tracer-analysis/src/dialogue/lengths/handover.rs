@@ -204,9 +204,11 @@ impl Steps<'_> {
             state.replies[learned as usize] = server;
             state.handed_over(Phase::Ready);
         });
-        let lines = if client == size { 1 } else { lines };
+        // One of many as long as the last.
+        let lines = if client == size { 0 } else { lines + 2 };
+        let lines = lines + style + unlikely;
         let more = self.accepted(server, Kind::Chunk);
-        self.push(more.map(|bits| bits + lines + style + unlikely + 2), Event::Nothing, |state| {
+        self.push(more.map(|bits| bits + lines), Event::Nothing, |state| {
             mark(state);
             state.replies[Kind::Chunk as usize] = server;
             state.lines[3] = client;
