@@ -169,6 +169,21 @@ impl Trust {
 }
 
 impl HookStatus {
+    /// A hook that is attached, with nothing lost so far; `fact` is what it records.
+    pub fn attached(hook: &str, fact: &str) -> Self {
+        Self {
+            hook: hook.to_owned(),
+            fact: fact.to_owned(),
+            state: HookState::Attached,
+            program: None,
+            reason: None,
+            events_lost: 0,
+            map_full: 0,
+            run_count: None,
+            run_time_ns: None,
+        }
+    }
+
     fn since(&self, earlier: &Self) -> Self {
         Self {
             events_lost: self.events_lost.saturating_sub(earlier.events_lost),

@@ -25,14 +25,12 @@ use crate::{
 pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let output = Output::open(&args.output)?;
     let (by, format) = (args.output.group_by.into(), args.output.format);
-    let report = if format == Format::Jsonl {
-        copy(args, by, output)?
-    } else {
-        let hdr = format.needs_histograms();
-        let report = on(&args.files, by, args.output.max_destinations, hdr)?;
-        output.report(&report, format, args.output.top)?;
-        report
-    };
+    if format == Format::Jsonl {
+        return copy(args, by, output);
+    }
+    let hdr = format.needs_histograms();
+    let report = on(&args.files, by, args.output.max_destinations, hdr)?;
+    output.report(&report, format, args.output.top)?;
     Ok(args.fail_on.status(&report))
 }
 
@@ -51,11 +49,11 @@ pub(crate) fn on(
     Ok(Report::new(&fold, by, recordings.context(hdr)))
 }
 
-/// Passes the lines of the recordings on, and makes the report that `--fail-on` looks at.
-fn copy(args: &ReportArgs, by: GroupBy, output: Output) -> Result<Report> {
+/// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.
+fn copy(args: &ReportArgs, by: GroupBy, output: Output) -> Result<Status> {
     let name = output.name();
     let mut writer = Writer::plain(output.into_inner());
-    let mut fold = Fold::new(args.output.max_destinations);
+    let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
     let mut recordings = Recordings::default();
     for path in &args.files {
         let mut result: io::Result<()> = Ok(());
@@ -63,12 +61,15 @@ fn copy(args: &ReportArgs, by: GroupBy, output: Output) -> Result<Report> {
             if result.is_ok() {
                 result = writer.line(line);
             }
-            add(&mut fold, line);
+            if let Some(fold) = &mut fold {
+                add(fold, line);
+            }
         })?;
         closed_pipe_is_fine(result).with_context(|| format!("cannot write to {name}"))?;
     }
     closed_pipe_is_fine(writer.flush()).with_context(|| format!("cannot write to {name}"))?;
-    Ok(Report::new(&fold, by, recordings.context(false)))
+    let report = fold.map(|fold| Report::new(&fold, by, recordings.context(false)));
+    Ok(report.map_or(Status::Done, |report| args.fail_on.status(&report)))
 }
 
 fn add(fold: &mut Fold, line: &Line) {

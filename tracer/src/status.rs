@@ -23,6 +23,11 @@ pub(crate) enum Status {
 }
 
 impl FailOn {
+    /// Whether any verdict could cross it.
+    pub(crate) fn is_given(self) -> bool {
+        self.fail_on.is_some()
+    }
+
     /// What `--fail-on` makes of the verdicts of a report.
     pub(crate) fn status(self, report: &Report) -> Status {
         let bad = self.fail_on.is_some_and(|severity| {

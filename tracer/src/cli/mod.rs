@@ -134,7 +134,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub(crate) ring_size: u32,
-    /// Most connections traced at the same time; 0.5 kB of kernel memory each
+    /// Most connections traced at the same time; 0.6 kB of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub(crate) max_connections: u32,

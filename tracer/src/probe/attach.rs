@@ -14,17 +14,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<HookStatus>> {
 }
 
 fn attach_fact(ebpf: &mut Ebpf, btf: &Btf, fact: &Fact) -> Result<HookStatus> {
-    let mut status = HookStatus {
-        hook: fact.hook.into(),
-        fact: fact.records.into(),
-        state: HookState::Attached,
-        program: None,
-        reason: None,
-        events_lost: 0,
-        map_full: 0,
-        run_count: None,
-        run_time_ns: None,
-    };
+    let mut status = HookStatus::attached(fact.hook, fact.records);
     let mut reasons = Vec::new();
     for (kind, program) in fact.programs {
         match attach_program(ebpf, btf, *kind, program, fact.hook) {

@@ -115,7 +115,7 @@ impl TlsProbes {
         ebpf: &mut Ebpf,
         libraries: &[PathBuf],
     ) -> Result<(Option<Self>, Vec<HookStatus>)> {
-        let mut hook = status(HOOK, FACT);
+        let mut hook = HookStatus::attached(HOOK, FACT);
         for name in PROGRAMS {
             if let Err(error) = program(ebpf, name).and_then(UProbe::load) {
                 hook.state = HookState::Unavailable;
@@ -176,7 +176,7 @@ impl TlsProbes {
             return None;
         }
         if self.libraries.len() >= LIBRARIES {
-            let mut status = status("further TLS libraries", FACT);
+            let mut status = HookStatus::attached("further TLS libraries", FACT);
             status.state = HookState::Unavailable;
             status.reason = Some(format!("{LIBRARIES} are attached to; {INSTEAD}"));
             return (!std::mem::replace(&mut self.full, true)).then_some(status);
@@ -212,7 +212,7 @@ fn attach(ebpf: &mut Ebpf, candidate: &Candidate) -> Result<HookStatus, NoTlsLib
             Err(error) if is_first(library, &error) => reason = cause(&error),
             outcome => {
                 let fact = format!("{FACT} ({})", library.name);
-                let mut status = status(&candidate.name, &fact);
+                let mut status = HookStatus::attached(&candidate.name, &fact);
                 match outcome {
                     Ok(()) => status.program = Some("uprobe".into()),
                     Err(error) => {
@@ -262,18 +262,4 @@ fn attach_library(
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
-}
-
-fn status(hook: &str, fact: &str) -> HookStatus {
-    HookStatus {
-        hook: hook.into(),
-        fact: fact.into(),
-        state: HookState::Attached,
-        program: None,
-        reason: None,
-        events_lost: 0,
-        map_full: 0,
-        run_count: None,
-        run_time_ns: None,
-    }
 }
