@@ -7,8 +7,9 @@ use crate::{
     recording::Record,
 };
 
-/// Largest deviation allowed for a single time.
-const MAX: Nanos = 5_000_000;
+/// Largest deviation allowed for a single time: a virtual processor may be taken away between the hook
+/// and the capture.
+const MAX: Nanos = 20_000_000;
 /// Largest median deviation allowed.
 const MAX_MEDIAN: Nanos = 100_000;
 /// Fewest connections that have a median. With one or two, a packet that waited for a processor between
@@ -68,7 +69,7 @@ impl Deviations {
 }
 
 /// Fails unless start, connect time, time to the greeting's first byte and end of every established
-/// connection agree with the capture: all within 5 ms, and the median of ten or more within 0.1 ms.
+/// connection agree with the capture: all within 20 ms, and the median of ten or more within 0.1 ms.
 pub fn ensure_times_agree(pairs: &[Pair<'_>]) -> Result<()> {
     let (mut start, mut connect, mut banner, mut end) = (
         Deviations::default(),
@@ -100,8 +101,8 @@ fn micros(record: &Record, field: &str) -> Result<Nanos> {
 
 /// Fails unless the byte counters agree with the capture.
 ///
-/// What the server sent after our close is not counted by the kernel, and its arrival can race with
-/// the close: the record may count it or not.
+/// What the client had not acknowledged when it closed may be counted by the kernel or not: a segment
+/// that finds the socket locked by the close waits, and is then refused.
 pub fn ensure_bytes_agree(pair: Pair<'_>) -> Result<()> {
     let Pair { record, flow } = pair;
     let (sent, received) = (record.known("bytes_sent")?, record.known("bytes_received")?);
@@ -203,11 +204,11 @@ mod tests {
         let pair = Pair { record: &late, flow };
         assert!(ensure_times_agree(&[pair; MEDIAN_OF]).is_err());
         assert!(ensure_cause_agrees(pair).is_err());
-        // Of a few it is not, but 6 ms always is.
+        // Of a few it is not, but 21 ms always is.
         let [right] = &good;
         let right = Pair { record: right, flow };
         ensure_times_agree(&[right, right, pair]).unwrap();
-        let later = record(flow, 6_000_000, "rst_received");
+        let later = record(flow, 21_000_000, "rst_received");
         let later = Pair { record: &later, flow };
         assert!(ensure_times_agree(&[right, right, later]).is_err());
 

@@ -71,7 +71,8 @@ pub struct Flow {
     pub sent: Payload,
     /// Payload of the server.
     pub received: Payload,
-    /// Unique payload of the server that came before the client sent a FIN or reset.
+    /// Unique payload of the server that the client had acknowledged when it sent its FIN, or that came
+    /// before it sent a reset. What is on its way up while the socket closes may be counted or not.
     pub received_before_close: u64,
     /// Segments with payload that the client sent again.
     pub retransmitted_segments: u32,
@@ -152,6 +153,7 @@ impl Flow {
                     let known = self.server_stream.position(tcp.acknowledgment_number());
                     self.client_fin_is_answer =
                         self.server_stream.fin.is_some_and(|fin| known == fin + 1);
+                    self.received_before_close = self.received_before_close.min(known);
                 }
             }
         }
