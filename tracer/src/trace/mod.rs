@@ -1,5 +1,8 @@
 //! A live trace: set up, loop until told to stop, finish.
 
+mod announce;
+mod settings;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,10 +18,13 @@ use tokio::{
 use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
     destination::Fold,
-    recording::{Filters, Header, HookState, HookStatus, Line, Overhead, Trailer, Trust},
+    recording::{Header, Line, Overhead, Trailer, Trust},
     report::{Context as ReportContext, Report},
     utc::Utc,
 };
+
+use announce::{announce, announce_library};
+use settings::{filters, settings};
 
 use crate::{
     cli::TraceArgs,
@@ -62,39 +68,6 @@ fn preflight() -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn settings(args: &TraceArgs) -> Settings {
-    Settings {
-        ports: args.dport.clone(),
-        networks: args.dest.clone(),
-        pids: args.pid.clone(),
-        uids: args.uid.clone(),
-        comms: args.comm.clone(),
-        netns: args.netns.iter().map(|netns| netns.0).collect(),
-        cgroups: args.cgroup.iter().flat_map(|cgroup| cgroup.0.iter().copied()).collect(),
-        include_loopback: args.include_loopback,
-        replies: !args.no_replies,
-        tls_probes: args.tls_probes,
-        tls_libraries: args.tls_library.clone(),
-        ring_size: args.ring_size,
-        max_connections: args.max_connections,
-    }
-}
-
-fn filters(settings: &Settings) -> Filters {
-    Filters {
-        dport: settings.ports.clone(),
-        dest: settings.networks.iter().map(ToString::to_string).collect(),
-        pid: settings.pids.clone(),
-        uid: settings.uids.clone(),
-        comm: settings.comms.clone(),
-        netns: settings.netns.clone(),
-        cgroup: settings.cgroups.clone(),
-        include_loopback: settings.include_loopback,
-        replies: settings.replies,
-        tls_probes: settings.tls_probes,
-    }
 }
 
 /// Connections and counters in the finished pieces of a recording.
@@ -292,29 +265,4 @@ fn own_cpu_us() -> Option<u64> {
 /// The one line of a file of the kernel; empty if it cannot be read.
 fn file_line(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
-}
-
-/// Says on stderr that tracing has begun, and which facts will be missing.
-fn announce(header: &Header) {
-    let attached = header.hooks.iter().filter(|hook| hook.state == HookState::Attached).count();
-    let ports: Vec<String> = header.filters.dport.iter().map(ToString::to_string).collect();
-    eprintln!(
-        "smtptrace: tracing TCP to port {}; {attached} of {} hooks as wanted; Ctrl-C ends with the \
-         report",
-        ports.join(","),
-        header.hooks.len()
-    );
-    for hook in header.hooks.iter().filter(|hook| hook.state == HookState::Unavailable) {
-        let reason = hook.reason.as_deref().unwrap_or_default();
-        eprintln!("smtptrace: without {} ({}): {reason}", hook.hook, hook.fact);
-    }
-}
-
-/// Says on stderr that a TLS library was found, and whether it could be attached to.
-fn announce_library(library: &HookStatus) {
-    let name = library.hook.escape_debug();
-    match &library.reason {
-        None => eprintln!("smtptrace: {}: attached to {name}", library.fact),
-        Some(reason) => eprintln!("smtptrace: without {name} ({}): {reason}", library.fact),
-    }
 }
