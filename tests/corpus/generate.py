@@ -16,7 +16,20 @@ from server import Server
 # Ciphers of TLS 1.2; those of 1.3 are set for the whole process, see run.sh.
 CIPHERS = ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305", "AES256-GCM-SHA384"]
 SERVERS = dict(postfix=26, exim=14, google=12, microsoft=12, sendmail=6, opensmtpd=6, **{"made-up": 24})
-# Client styles where the server offers PIPELINING and CHUNKING, PIPELINING only, CHUNKING only, and neither.
+CLIENTS = dict(postfix=34, exim=24, opensmtpd=7, sendmail=7, kumomta=8, other=20)
+# How the named clients hand messages over where the server offers PIPELINING and CHUNKING, PIPELINING only, CHUNKING only, and
+# neither. Nothing here depends on their configuration but whether they use what is offered.
+MANNERS = dict(
+    postfix=("envelope", "envelope", "single", "single"),
+    exim=("exim-whole", "envelope", "exim-single", "single"),
+    opensmtpd=("single-dot-apart",) * 4,
+    sendmail=("rcpt-and-data", "rcpt-and-data", "single-dot-apart", "single-dot-apart"),
+    kumomta=("rset-and-envelope", "rset-and-envelope", "single", "single"))
+# How they end a session.
+ENDS = dict(
+    postfix={"quit-with-body": 50, "": 40, "quit": 7, "rset-quit": 3}, exim={"quit-unanswered": 60, "quit": 40},
+    opensmtpd={"quit": 90, "": 10}, sendmail={"quit": 90, "": 10}, kumomta={"quit": 80, "": 20})
+# Styles of other clients where the server offers PIPELINING and CHUNKING, PIPELINING only, CHUNKING only, and neither.
 STYLES = {
     (True, True): dict(envelope=25, rset_and_envelope=6, write_per_command=4, single=12, single_dot_apart=7, rcpt_and_data=5,
                        whole=22, bdat_single=5, bdat_after_envelope=14),
@@ -36,9 +49,11 @@ def make_plan(random, suite):
     server = plan["server"]
     plan["pipelining"] = server != "opensmtpd" and chance() > {"postfix": .08, "exim": .08, "made-up": .25}.get(server, 0)
     plan["chunking"] = server not in ("opensmtpd", "sendmail") and chance() > {"postfix": .3, "made-up": .6}.get(server, .05)
-    plan["style"] = weighted(random, STYLES[plan["pipelining"], plan["chunking"]]).replace("_", "-")
+    client = plan["client"] = weighted(random, CLIENTS)
+    offers = plan["pipelining"], plan["chunking"]
+    places = [(True, True), (True, False), (False, True), (False, False)]
+    plan["style"] = weighted(random, STYLES[offers]).replace("_", "-") if client == "other" else MANNERS[client][places.index(offers)]
     style = plan["style"]
-    is_postfix = style == "envelope" and chance() < .65
     plan["implicit"] = chance() < .13
     plan["offer_auth"] = chance() < (.9 if plan["implicit"] else .3)
     authenticates = plan["offer_auth"] and chance() < (.6 if plan["implicit"] else .2)
@@ -54,7 +69,7 @@ def make_plan(random, suite):
         "".join(random.choice("0123456789abcdef") for _ in range(11)) + "si%d" % random.randint(10**6, 10**9)
     plan["record_per_reply"] = chance() < .15
     trouble = chance() < .25
-    plan["refuse_sender"] = .15 if trouble and style != "whole" and chance() < .5 else 0
+    plan["refuse_sender"] = .15 if trouble and style not in ("whole", "exim-whole") and chance() < .5 else 0
     plan["refuse_recipient"] = random.choice([0, .2, .5]) if trouble else 0
     plan["refuse_data"] = .15 if trouble and chance() < .2 else 0
     plan["refuse_body"] = .2 if trouble and chance() < .5 else 0
@@ -62,15 +77,17 @@ def make_plan(random, suite):
     plan["bodies"] = weighted(random, dict(usual=64, equal=25, tiny=8, big=3))
     plan["body_size"] = random.randint(300, 6000)
     plan["recipients"] = random.choices([1, 3, 20, 50], [70, 20, 8, 2])[0]
-    plan["rset"] = is_postfix or style in ("single", "rcpt-and-data", "bdat-after-envelope") and chance() < .5
-    plan["noop"] = .3 if chance() < .1 else 0
+    plan["rset"] = client in ("postfix", "sendmail") or client == "other" and \
+        style in ("single", "rcpt-and-data", "bdat-after-envelope") and chance() < .5
+    plan["noop"] = .3 if client == "other" and chance() < .1 else 0
     plan["sender"] = "a%s@client.test" % ("b" * random.randint(0, 20)) if chance() < .6 else ""
     plan["recipient"] = "c%s@host.test" % ("d" * random.randint(0, 20)) if chance() < .4 else ""
     plan["size"] = chance() < .4
     plan["chunk"] = random.choice([0, 0, 0, 8192, 65536, 1000])
-    ends = {"quit-with-body": 50, "": 40, "quit": 7, "rset-quit": 3} if is_postfix else \
+    ends = ENDS.get(client) or \
         {"quit": 50, "quit-unanswered": 15, "": 20, "quit-with-body": 7 * plan["pipelining"], "rset-quit": 5, "in-a-transaction": 3}
     plan["end"] = weighted(random, ends)
+    plan["resets"] = .8 if client == "other" else 1
     plan["hang_up_after"] = random.randint(1, 3) if chance() < .04 else 0
     plan["client_close_notify"], plan["server_close_notify"] = chance() < .6, chance() < .6
     return plan
@@ -82,6 +99,7 @@ def tags(plan):
     cipher = "chacha20" if "CHACHA" in tls else "aes-gcm"
     yield ("tls13-" if tls.startswith("TLS_") else "tls12-") + cipher
     yield "style-" + plan["style"]
+    yield "client-" + plan["client"]
     yield "server-" + plan["server"]
     yield "pipelining" if plan["pipelining"] else "no-pipelining"
     yield "chunking-offered" if plan["chunking"] else "no-chunking"
@@ -90,13 +108,13 @@ def tags(plan):
     yield "implicit-tls" if plan["implicit"] else "starttls"
     count = plan["messages"]
     yield "messages-0" if count == 0 else "messages-1" if count == 1 else "messages-2-to-9" if count < 10 else "messages-10-and-more"
-    chunked = plan["style"] in ("whole", "bdat-single", "bdat-after-envelope")
+    chunked = plan["style"] in ("whole", "exim-whole", "exim-single", "bdat-single", "bdat-after-envelope")
     flags = {"auth": plan["auth"], "hello-retry": plan["hello_retry"], "client-certificate-asked": plan["ask_certificate"],
              "resumption": plan["resume"], "tickets-before-ehlo": tls.startswith("TLS_") and plan["wait_for_tickets"] and plan["tickets"],
              "record-per-reply": plan["record_per_reply"], "noop": plan["noop"], "421-unasked": plan["hang_up_after"],
              "refused-envelopes": plan["refuse_sender"] or plan["refuse_recipient"] or plan["refuse_data"],
              "refused-bodies": plan["refuse_body"], "several-recipients": plan["recipients"] > 1, "bdat": chunked,
-             "rset": plan["rset"] or plan["style"] == "rset-and-envelope", "several-chunks": plan["chunk"] and chunked}
+             "rset": plan["rset"] or plan["style"] == "rset-and-envelope", "several-chunks": plan["chunk"] and chunked and plan["client"] == "other"}
     yield from (name for name, set_ in flags.items() if set_)
 
 

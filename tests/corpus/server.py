@@ -184,7 +184,6 @@ class Server:
                 total += size
                 self.read_chunk(size)
                 if not recipients:
-                    self.messages += last
                     self.say(self.text("no_rcpt"))
                 elif last:
                     self.final("last", size, total)

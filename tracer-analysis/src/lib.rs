@@ -12,6 +12,7 @@ pub mod decoder;
 pub mod destination;
 pub mod dialogue;
 pub mod errno;
+pub mod mta;
 pub mod recording;
 pub mod report;
 pub mod smtp;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use tracer_analysis::{
     dialogue::lengths::{Inference, Lengths, Server},
+    mta::Mta,
     smtp::{ReplyParser, Step},
 };
 use tracer_common::record::Turn;
@@ -62,13 +63,20 @@ fn server(clear: impl IntoIterator<Item = u8>) -> Server {
     server
 }
 
-fn infer(turns: &[Turn], hello: usize, server: &Server) -> Inference {
+fn infer(turns: &[Turn], hello: usize, server: &Server, client: Option<Mta>) -> Inference {
     let mut lengths = Lengths::new();
+    lengths.opened_by(client);
     lengths.tls_begins(turns[hello].first_byte_ns, server);
     for turn in turns {
         lengths.turn(turn);
     }
     lengths.finish()
+}
+
+/// The mail server that opened a session with these tags, if its process would have a known name.
+fn client(tags: &[&str]) -> Option<Mta> {
+    let name = tags.iter().find_map(|tag| tag.strip_prefix("client-"))?;
+    serde_json::from_value(name.into()).ok()
 }
 
 /// How many sessions of one variation were counted right, wrong and not at all.
@@ -89,10 +97,10 @@ fn scores() -> BTreeMap<String, Score> {
         let pairs = session.turns.chunks_exact(2).enumerate();
         let turns: Vec<Turn> = pairs.map(|(at, it)| turn(at, it[0], it[1])).collect();
         let clear = session.clear.iter().flat_map(|text| names.texts[*text].bytes());
-        let inferred = infer(&turns, session.hello, &server(clear));
+        let tags: Vec<&str> = session.tags.iter().map(|tag| names.tags[*tag].as_str()).collect();
+        let inferred = infer(&turns, session.hello, &server(clear), client(&tags));
         assert!(!inferred.exact);
-        let tags = session.tags.iter().map(|tag| names.tags[*tag].as_str());
-        for tag in tags.chain(["all"]) {
+        for tag in tags.into_iter().chain(["all"]) {
             let score = scores.entry(tag.to_owned()).or_default();
             match inferred.transactions {
                 None => score.none += 1,
@@ -131,34 +139,42 @@ fn corpus_is_counted_as_published() {
     assert!(published.contains(&table), "docs/inference.md is not what was measured:\n{table}");
 }
 
-fn counts(pcap: &[u8]) -> Vec<Option<u32>> {
+/// What is inferred of sessions that `client` opened.
+fn counts(pcap: &[u8], client: Option<Mta>) -> Vec<Option<u32>> {
     let encrypted = connections(pcap).into_iter().filter_map(|cut| {
         let hello = cut.hello?;
         let turns: Vec<Turn> = cut.turns.iter().map(|it| it.turn).collect();
-        Some(infer(&turns, hello, &server(cut.clear)).transactions)
+        Some(infer(&turns, hello, &server(cut.clear), client).transactions)
     });
     encrypted.collect()
 }
 
 #[test]
 fn real_servers_are_counted() {
-    // Postfix, a handshake per message; Postfix, four messages over one connection.
-    assert_eq!(counts(include_bytes!("captures/t1.pcap")), [Some(1); 4]);
-    assert_eq!(counts(include_bytes!("captures/t2.pcap")), [Some(4)]);
-    // A cached connection that a box forgot: RSET got no answer, the next message a new connection.
-    assert_eq!(counts(include_bytes!("captures/tm_drop.pcap")), [Some(1); 2]);
-    assert_eq!(counts(include_bytes!("captures/tm_rst.pcap")), [Some(1); 2]);
+    for client in [None, Some(Mta::Postfix)] {
+        // Postfix, a handshake per message; Postfix, four messages over one connection.
+        assert_eq!(counts(include_bytes!("captures/t1.pcap"), client), [Some(1); 4]);
+        assert_eq!(counts(include_bytes!("captures/t2.pcap"), client), [Some(4)]);
+        // A cached connection that a box forgot: RSET got no answer, the next message a new connection.
+        assert_eq!(counts(include_bytes!("captures/tm_drop.pcap"), client), [Some(1); 2]);
+        assert_eq!(counts(include_bytes!("captures/tm_rst.pcap"), client), [Some(1); 2]);
+    }
     // OpenSMTPD, no pipelining.
-    assert_eq!(counts(include_bytes!("captures/o2.pcap")), [Some(5)]);
+    for client in [None, Some(Mta::Opensmtpd)] {
+        assert_eq!(counts(include_bytes!("captures/o2.pcap"), client), [Some(5)]);
+    }
 }
 
 #[test]
 fn real_servers_are_never_miscounted() {
     let right_or_none = |pcap: &[u8], truth: &[u32]| {
-        let counts = counts(pcap);
-        assert_eq!(counts.len(), truth.len());
-        for (count, truth) in counts.iter().zip(truth) {
-            assert!(count.is_none_or(|count| count == *truth), "{counts:?}");
+        for client in [None, Some(Mta::Exim)] {
+            let counts = counts(pcap, client);
+            println!("{client:?}: {counts:?}");
+            assert_eq!(counts.len(), truth.len());
+            for (count, truth) in counts.iter().zip(truth) {
+                assert!(count.is_none_or(|count| count == *truth), "{counts:?}");
+            }
         }
     };
     // Exim with BDAT and short bodies, one turn per message; 421 into an idle session.
@@ -182,7 +198,7 @@ fn encrypt(clear: &Cut) -> Vec<Turn> {
 
 #[test]
 fn cleartext_sessions_count_the_same_when_encrypted() {
-    let count = |pcap: &[u8]| infer(&encrypt(&connections(pcap)[0]), 2, &Server::default());
+    let count = |pcap: &[u8]| infer(&encrypt(&connections(pcap)[0]), 2, &Server::default(), None);
     let postfix = count(include_bytes!("captures/b1b.pcap"));
     assert_eq!((postfix.transactions, postfix.overhead), (Some(12), Some(22)));
     assert_eq!(count(include_bytes!("captures/o1.pcap")).transactions, Some(5));
@@ -237,7 +253,7 @@ fn long_sessions_keep_bounded_memory() {
         let at = 5 + 3 * at;
         turns.extend([turn(at, 110, 87), turn(at + 1, 3_299, 59), turn(at + 2, 28, 36)]);
     }
-    let inferred = infer(&turns, 2, &Server::default());
+    let inferred = infer(&turns, 2, &Server::default(), None);
     assert_eq!(inferred.transactions, Some(1_000));
     assert_eq!((inferred.spans.len(), inferred.spans_omitted), (256, 744));
 }

@@ -101,6 +101,9 @@ pub struct TurnBatch {
     pub count: u32,
     /// Connection that they belong to.
     pub id: u64,
+    /// Command name of the process that connected, padded with zeros: what turns can mean depends on who
+    /// speaks.
+    pub comm: [u8; 16],
     /// The turns.
     pub turns: [Turn; TURN_BATCH as usize],
 }
@@ -159,8 +162,6 @@ pub struct ConnectionState {
     pub src: [u8; 16],
     /// Server address.
     pub dst: [u8; 16],
-    /// Command name of the connecting process, padded with zeros.
-    pub comm: [u8; 16],
     /// Inode number of the network namespace.
     pub netns: u32,
     /// Connecting process.
@@ -294,15 +295,15 @@ pub struct ReplySegment {
 const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
     assert!(size_of::<Turn>() == 40);
-    assert!(size_of::<TurnBatch>() == 16 + 40 * TURN_BATCH as usize);
+    assert!(size_of::<TurnBatch>() == 32 + 40 * TURN_BATCH as usize);
     assert!(size_of::<ConnectionState>() == 624);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
     assert!(core::mem::offset_of!(ConnectionState, src) == 136);
-    assert!(core::mem::offset_of!(ConnectionState, netns) == 184);
-    assert!(core::mem::offset_of!(ConnectionState, sport) == 232);
-    assert!(core::mem::offset_of!(ConnectionState, direction) == 236);
+    assert!(core::mem::offset_of!(ConnectionState, netns) == 168);
+    assert!(core::mem::offset_of!(ConnectionState, sport) == 216);
+    assert!(core::mem::offset_of!(ConnectionState, direction) == 220);
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
-    assert!(core::mem::offset_of!(ConnectionState, tls_pieces) == 244);
+    assert!(core::mem::offset_of!(ConnectionState, tls_pieces) == 228);
     assert!(size_of::<OwnerChange>() == 40);
     assert!(size_of::<Opened>() == 16);
     assert!(size_of::<DecryptedReply>() == 160);

@@ -77,7 +77,7 @@ fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
     state.pid = current_process();
     state.owner = state.pid;
     state.uid = (bpf_get_current_uid_gid() & 0xffff_ffff) as u32;
-    state.comm = bpf_get_current_comm().unwrap_or_default();
+    state.batch.comm = bpf_get_current_comm().unwrap_or_default();
     if is_set(setting::REPLIES) {
         state.flags = flag::REPLIES;
     }

@@ -16,7 +16,7 @@ pub(crate) fn passes(state: &ConnectionState) -> bool {
         && selected(setting::FILTER_UID, u64::from(state.uid))
         && selected(setting::FILTER_NETNS, u64::from(state.netns))
         && selected(setting::FILTER_CGROUP, state.cgroup)
-        && (!is_set(setting::FILTER_COMM) || maps::COMMANDS.get_ptr(state.comm).is_some())
+        && (!is_set(setting::FILTER_COMM) || maps::COMMANDS.get_ptr(state.batch.comm).is_some())
         && (!is_set(setting::FILTER_DESTINATION)
             || maps::DESTINATIONS.get(Key::new(128, state.dst)).is_some())
 }

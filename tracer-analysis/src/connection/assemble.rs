@@ -46,7 +46,7 @@ pub(super) fn assemble(
         netns: (state.netns != 0).then_some(state.netns),
         cgroup: (state.cgroup != 0).then_some(state.cgroup),
         pid: Some(state.pid),
-        comm: Some(owners::comm(&state.comm)),
+        comm: Some(owners::comm(&state.batch.comm)),
         uid: Some(state.uid),
         owners: Some(entry.owners.chain(state)),
         connect_us: micros(state.start_ns, state.established_ns),

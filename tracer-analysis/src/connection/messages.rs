@@ -2,10 +2,13 @@
 
 use tracer_common::record::{ConnectionState, Turn, direction};
 
-use super::{Tls, TransactionsMethod, table::Entry};
-use crate::dialogue::{
-    lengths::Lengths,
-    replies::{Told, Transaction},
+use super::{Tls, TransactionsMethod, owners::comm, table::Entry};
+use crate::{
+    dialogue::{
+        lengths::Lengths,
+        replies::{Told, Transaction},
+    },
+    mta::Mta,
 };
 
 /// The count and the phases of one connection. Durations are in microseconds.
@@ -121,6 +124,7 @@ fn each<T>(times: Option<&[Transaction]>, of: impl Fn(&Transaction) -> T) -> Opt
 
 /// Adds what the lengths of the turns say to what is `known` from the cleartext before TLS.
 fn from_lengths(state: &ConnectionState, mut lengths: Lengths, known: Messages) -> Messages {
+    lengths.opened_by(Mta::of(&comm(&state.batch.comm)));
     for turn in last_turns(state) {
         lengths.turn(turn);
     }

@@ -4,7 +4,6 @@ mod assemble;
 mod decrypted;
 mod ending;
 mod messages;
-mod mta;
 mod owners;
 mod record;
 mod refusals;
@@ -12,7 +11,6 @@ mod replies;
 mod table;
 mod turns;
 
-pub use mta::Mta;
 pub use record::{
     Connection, EndCause, EndDuring, EndSuspect, Family, Kind, Owner, SCHEMA, SeenFrom, Tls,
     TransactionsMethod,

@@ -23,7 +23,7 @@ impl Owners {
 
     /// The chain, the process that connected first.
     pub(super) fn chain(&self, state: &ConnectionState) -> Vec<Owner> {
-        let first = Owner { pid: state.pid, comm: comm(&state.comm), first_us: 0 };
+        let first = Owner { pid: state.pid, comm: comm(&state.batch.comm), first_us: 0 };
         let later = self.changes.iter().map(|change| Owner {
             pid: change.pid,
             comm: comm(&change.comm),

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
-use crate::utc::Utc;
+use crate::{mta::Mta, utc::Utc};
 
 /// Version of the recording schema that this build writes. Readers accept it and older ones.
 pub const SCHEMA: u32 = 1;
@@ -263,6 +263,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The mail server that opened it, if its process has a known name.
+    pub fn mta(&self) -> Option<Mta> {
+        Mta::of(self.comm.as_deref()?)
+    }
+
     /// When the connection ended, or when tracing did; `start` if the lifetime is unknown.
     pub fn end(&self) -> Utc {
         self.start.plus_micros(self.lifetime_us.unwrap_or(0))

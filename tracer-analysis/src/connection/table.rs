@@ -6,10 +6,14 @@ use std::collections::{HashMap, HashSet};
 use tracer_common::record::{ConnectionState, ReplySegment};
 
 use super::{
-    Connection, assemble::assemble, decrypted::Decrypted, owners::Owners, replies::Replies,
+    Connection,
+    assemble::assemble,
+    decrypted::Decrypted,
+    owners::{Owners, comm},
+    replies::Replies,
     turns::Turns,
 };
-use crate::{decoder::Event, dialogue::lengths::Lengths, utc::Utc};
+use crate::{decoder::Event, dialogue::lengths::Lengths, mta::Mta, utc::Utc};
 
 /// Turns times of the kernel into UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,7 @@ impl Table {
             Event::Closed(state) => Some(self.close(state, state.closed_ns)),
             Event::Turns(batch) => {
                 if let Some(entry) = self.entry(batch.id) {
+                    entry.lengths.opened_by(Mta::of(&comm(&batch.comm)));
                     for turn in batch.in_use() {
                         entry.turns.turn(turn);
                         entry.lengths.turn(turn);

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    connection::{Connection, EndCause, Mta, SeenFrom},
+    connection::{Connection, EndCause, SeenFrom},
     destination::{Arrivals, Cost, Distribution, IdleGaps, Messages, Throttling, Timeline},
+    mta::Mta,
 };
 
 /// Distinct names of connect failures that are counted apart; others count as [`OTHER_FAILURE`].

@@ -2,8 +2,8 @@
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
 use crate::{
-    connection::Mta,
     destination::{Aggregate, Distribution, OTHER},
+    mta::Mta,
 };
 
 /// Connections over each family below which nothing is said.

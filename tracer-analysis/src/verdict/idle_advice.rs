@@ -5,8 +5,8 @@
 //! (`confMCI_CACHE_TIMEOUT`); docs.kumomta.com, `make_egress_path`.
 
 use crate::{
-    connection::Mta,
     destination::{Aggregate, Keepalive},
+    mta::Mta,
     verdict::Verdict,
 };
 

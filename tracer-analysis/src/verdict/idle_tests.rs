@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::{Advice, Code, Confidence, Evidence, Severity, Subject, Verdict, sort, verdicts};
 use crate::{
-    connection::{Connection, EndCause, EndDuring, EndSuspect, Mta},
+    connection::{Connection, EndCause, EndDuring, EndSuspect},
     destination::{Fold, GroupBy, sample::connection},
+    mta::Mta,
     recording::Trust,
 };
 

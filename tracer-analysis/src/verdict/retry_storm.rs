@@ -2,8 +2,8 @@
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
 use crate::{
-    connection::Mta,
     destination::{Minute, OTHER},
+    mta::Mta,
 };
 
 /// Connections in a minute below which nothing is a storm.

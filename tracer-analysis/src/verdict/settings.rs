@@ -6,7 +6,7 @@
 //! `make_egress_path`.
 
 use super::Verdict;
-use crate::{connection::Mta, destination::Group};
+use crate::{destination::Group, mta::Mta};
 
 /// Adds what to set in each mail server that connected there; `otherwise` if none of them is known.
 pub(super) fn advise(

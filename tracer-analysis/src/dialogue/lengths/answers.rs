@@ -95,7 +95,8 @@ impl Steps<'_> {
         Some(match words.group(kinds, most, self.x.client, server, self.x.overhead, last) {
             Priced::Group { bits, last, recipients } => {
                 let long = if with_body { 0 } else { price::long_lines(self.x.client, recipients) };
-                Group { bits: bits + long, expected: true, last }
+                // The same replies again have the same length.
+                Group { bits: bits.min(unworded) + long, expected: true, last }
             }
             Priced::Like(_) | Priced::Unknown => other(unworded),
             // A part of the recipients was refused.
@@ -115,16 +116,21 @@ impl Steps<'_> {
         })
     }
 
-    /// The price of an envelope of which nothing was accepted, with DATA.
-    pub(super) fn refused_envelope(&self, server: u32, most: u32) -> Option<Bits> {
+    /// The price of an envelope of which nothing was accepted, `kinds` besides its recipients.
+    pub(super) fn refused_envelope(&self, server: u32, kinds: &[Kind], most: u32) -> Option<Bits> {
         let accepted = self.from.replies[Kind::Envelope as usize];
         let before = self.from.replies[Kind::RefusedEnvelope as usize];
         let bits = price::refused(server, 3, accepted, before)?;
-        let kinds = &[Kind::Mail, Kind::Data];
         let words = self.from.words;
         let words =
             words.map(|words| words.group(kinds, most, self.x.client, server, self.x.overhead, 0));
-        Some(if let Some(Priced::Group { .. }) = words { bits + OTHER_WORDS } else { bits })
+        Some(match words {
+            Some(Priced::Group { recipients: ..=2, .. }) => bits + OTHER_WORDS,
+            // Some number of recipients fits nearly any length.
+            Some(Priced::Group { .. }) => bits + 1,
+            Some(Priced::Other) => bits.min(price::REFUSED + SOME_REFUSED),
+            _ => bits,
+        })
     }
 
     /// The price of positive replies, whoever may speak.

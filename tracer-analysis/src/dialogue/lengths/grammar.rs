@@ -2,7 +2,8 @@
 
 use tracer_common::record::Turn;
 
-use super::{price::Bits, server::Allowed, steps::Steps, words::Words};
+use super::{client::Never, price::Bits, server::Allowed, steps::Steps, words::Words};
+use crate::mta::Mta;
 
 /// DATA, RSET, NOOP and QUIT: four letters and line end.
 pub(super) const SHORT_COMMAND: u32 = 6;
@@ -60,8 +61,10 @@ pub(super) enum Phase {
     Start,
     /// The server challenged, so many times.
     Auth(u8),
-    /// Between transactions.
+    /// Between transactions, after a message.
     Ready,
+    /// Between transactions, none since RSET or AUTH.
+    Reset,
     /// MAIL was accepted.
     Mail,
     /// No recipient was accepted yet, and at least one was refused.
@@ -132,6 +135,8 @@ pub(super) struct Known {
     pub(super) ehlo: Option<u32>,
     /// What the client may do.
     pub(super) allowed: Allowed,
+    /// The client.
+    pub(super) client: Option<Mta>,
 }
 
 /// One way to read the session so far.
@@ -147,6 +152,8 @@ pub(super) struct State {
     pub(super) replies: [u32; KINDS],
     /// Last lengths of MAIL, RCPT, envelope, chunk and whole turns, 0 for none.
     pub(super) lines: [u32; 5],
+    /// Clients that never say what this reading has them say.
+    pub(super) never: Never,
 }
 
 /// What a turn did to the current transaction.
@@ -175,6 +182,7 @@ impl State {
             transactions: 0,
             replies: [0; KINDS],
             lines: [0; 5],
+            never: Never::default(),
         }
     }
 
@@ -185,13 +193,16 @@ impl State {
             None => step.unanswered(),
             Some(server) => step.answered(server),
         }
+        for (state, bits, _) in next {
+            *bits += state.never.price(known.client) - self.never.price(known.client);
+        }
     }
 
     /// The price of a session that ends here.
     pub(super) fn end(&self) -> Bits {
         match self.phase {
             Phase::Closed => 0,
-            Phase::Start | Phase::Ready => 2,
+            Phase::Start | Phase::Ready | Phase::Reset => 2,
             Phase::Refused => 3,
             Phase::Auth(_) => 6,
             Phase::Mail | Phase::NoRcpt | Phase::Body | Phase::Writing => 8,
@@ -205,5 +216,10 @@ impl State {
     pub(super) fn handed_over(&mut self, phase: Phase) {
         self.transactions = self.transactions.saturating_add(1);
         self.phase = phase;
+    }
+
+    /// It says what `clients` never say.
+    pub(super) fn not_of(&mut self, clients: Never) {
+        self.never = self.never.and(clients);
     }
 }

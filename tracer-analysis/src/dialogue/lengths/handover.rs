@@ -1,6 +1,7 @@
 //! The steps of the grammar that hand a message over: envelope, DATA or BDAT, body.
 
 use super::{
+    client::{self, Never},
     grammar::{Event, Kind, Phase, SHORT_COMMAND, State, Style},
     price::{self, Bits},
     steps::{BDAT, MAIL, RCPT, Steps},
@@ -20,6 +21,8 @@ impl Steps<'_> {
             return;
         }
         let (client, last) = (self.x.client, self.from.lines[2]);
+        let never = if self.offers_chunking() { client::NO_CHUNKS } else { Never::default() };
+        let never = never.and(client::ENVELOPE);
         let all = MAIL + RCPT + SHORT_COMMAND;
         if let Some(lines) = price::commands(client, all, server, last) {
             let most = (client - MAIL - SHORT_COMMAND) / RCPT;
@@ -34,11 +37,13 @@ impl Steps<'_> {
                 state.phase = Phase::Body;
                 state.replies[Kind::Envelope as usize] = server;
                 state.lines[2] = client;
+                state.not_of(never);
             });
-            let refused = self.refused_envelope(server, most);
+            let refused = self.refused_envelope(server, &[Kind::Mail, Kind::Data], most);
             self.push(refused.map(|bits| bits + lines + late), Event::Nothing, |state| {
                 state.phase = Phase::Refused;
                 state.replies[Kind::RefusedEnvelope as usize] = server;
+                state.not_of(never);
             });
         }
         if let Some(lines) = price::commands(client, MAIL + RCPT, server, last) {
@@ -78,14 +83,16 @@ impl Steps<'_> {
                 state.style = Some(Style::Whole);
                 state.phase = Phase::Writing;
                 state.lines[3] = u32::MAX;
+                state.not_of(client::CHUNKS);
             });
         }
+        let size = self.x.client;
         let learn = |state: &mut State, kind: Kind| {
             state.style = Some(Style::Whole);
             state.replies[kind as usize] = server;
+            state.not_of(client::first_chunk(size, server));
         };
         let cut = if self.x.is_cut() { CUT_WRITE } else { 0 };
-        let size = self.x.client;
         self.push(last.map(|bits| bits + cut), Event::Whole, |state| {
             learn(state, Kind::Whole);
             state.lines[4] = size;
@@ -93,6 +100,11 @@ impl Steps<'_> {
                 state.replies[Kind::Last as usize] = last_bytes;
             }
             state.handed_over(Phase::Ready);
+        });
+        let refused = self.refused_envelope(server, &[Kind::Mail, Kind::Last], most);
+        self.push(refused.map(|bits| bits + lines + late + style), Event::Nothing, |state| {
+            learn(state, Kind::RefusedEnvelope);
+            state.phase = Phase::Refused;
         });
         self.push(chunk.map(|bits| bits + 4), Event::Begun, |state| {
             learn(state, Kind::Begun);
@@ -146,12 +158,14 @@ impl Steps<'_> {
             let refused = price::refused(server, 2, accepted_before, 0);
             self.push(accepted, Event::Nothing, |state| {
                 state.style = Some(Style::Split);
+                state.not_of(client::SPLIT);
                 state.phase = Phase::Body;
                 state.replies[Kind::Data as usize] = server;
                 state.lines[1] = client;
             });
             self.push(refused.map(|bits| bits + lines), Event::Nothing, |state| {
                 state.phase = Phase::Refused;
+                state.not_of(client::SPLIT);
             });
         }
     }
@@ -184,14 +198,16 @@ impl Steps<'_> {
         let style = if first { self.style(Style::Bdat) } else { 0 };
         // Chunks are as long as the first, the last one shorter; and that first one was answered
         // together with its envelope, or alone.
-        let too_long = if first || client <= size.saturating_add(16) { 0 } else { 8 };
+        let before = if first { 0 } else { size };
+        let grows = !first && client > size.saturating_add(16);
+        let growing = if grows { client::GROWING } else { Never::default() };
         let whole = self.from.replies[Kind::Begun as usize];
         let with_envelope = self.from.style == Some(Style::Whole);
         let answer_too_long = !first
             && with_envelope
             && self.from.words.is_none()
             && server.saturating_add(2 * price::SHORTEST_REPLY) > whole;
-        let unlikely = if answer_too_long { 6 } else { 0 } + too_long;
+        let unlikely = if answer_too_long { 6 } else { 0 };
         let mark = |state: &mut State| {
             if first {
                 state.style = Some(Style::Bdat);
@@ -201,6 +217,7 @@ impl Steps<'_> {
         let learned = self.final_kind(server, Kind::Last);
         self.push(last.map(|bits| bits + lines + style + unlikely), Event::Ended, |state| {
             mark(state);
+            state.not_of(client::last_chunk(client, before).and(growing));
             state.replies[learned as usize] = server;
             state.handed_over(Phase::Ready);
         });
@@ -210,6 +227,7 @@ impl Steps<'_> {
         let more = self.accepted(server, Kind::Chunk);
         self.push(more.map(|bits| bits + lines), Event::Nothing, |state| {
             mark(state);
+            state.not_of(client::further_chunk(client, before).and(growing));
             state.replies[Kind::Chunk as usize] = server;
             state.lines[3] = client;
             state.phase = Phase::Chunk;

@@ -7,6 +7,7 @@
 //! the method and publishes its measured error.
 
 mod answers;
+mod client;
 mod grammar;
 mod handover;
 mod opening;
@@ -17,6 +18,8 @@ mod steps;
 mod words;
 
 use tracer_common::record::Turn;
+
+use crate::mta::Mta;
 
 pub use self::server::Server;
 use self::{
@@ -87,6 +90,7 @@ pub struct Lengths {
     /// Turns not yet read, because TLS may have begun in one of them.
     clear: Vec<Turn>,
     server: Server,
+    client: Option<Mta>,
     tls_ns: Option<u64>,
     opening: Option<Opening>,
     readings: Option<Readings>,
@@ -97,6 +101,12 @@ impl Lengths {
     /// Nothing seen.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The mail server that opened the connection, if its process has a known name. Call it before the first
+    /// turn.
+    pub fn opened_by(&mut self, client: Option<Mta>) {
+        self.client = client;
     }
 
     /// Takes the next turn, from the first cleartext one on.
@@ -141,10 +151,12 @@ impl Lengths {
                 Step::Consumed => {
                     let overhead = opening.overhead().unwrap_or_default();
                     let reply = turn.server_bytes.saturating_sub(overhead);
-                    self.readings = Some(readings(opening, &self.server, Some(reply)));
+                    self.readings = Some(readings(opening, &self.server, self.client, Some(reply)));
                     return;
                 }
-                Step::Dialogue => self.readings = Some(readings(opening, &self.server, None)),
+                Step::Dialogue => {
+                    self.readings = Some(readings(opening, &self.server, self.client, None));
+                }
             }
         }
         let overhead = self.opening.as_ref().and_then(Opening::overhead);
@@ -173,7 +185,13 @@ impl Lengths {
     }
 }
 
-fn readings(opening: &Opening, server: &Server, ehlo_reply: Option<u32>) -> Readings {
-    let known = Known { ehlo: opening.ehlo_bytes(), allowed: server.allows(ehlo_reply) };
+fn readings(
+    opening: &Opening,
+    server: &Server,
+    client: Option<Mta>,
+    ehlo_reply: Option<u32>,
+) -> Readings {
+    let allowed = server.allows(ehlo_reply);
+    let known = Known { ehlo: opening.ehlo_bytes(), allowed, client };
     Readings::new(known, server.words())
 }

@@ -6,6 +6,7 @@ use super::{
     price::Bits,
     words::{self, Words},
 };
+use crate::mta::Mta;
 
 /// Readings kept. What does not fit is the most expensive.
 const READINGS: usize = 96;
@@ -17,8 +18,9 @@ const NOT_AS_GREETED: Bits = 8;
 const TRIED: Bits = 3;
 /// A count stands only if every reading with another count is this much more expensive, by the way in
 /// which the best reading hands messages over: lengths tell some ways apart better than others.
-fn margin(style: Option<Style>) -> Bits {
+fn margin(style: Option<Style>, client: Option<Mta>) -> Bits {
     match style {
+        Some(Style::Whole) if client == Some(Mta::Exim) => 9,
         Some(Style::Split) => 6,
         Some(Style::Envelope | Style::Single) => 7,
         None | Some(Style::Bdat) => 9,
@@ -136,7 +138,7 @@ impl Readings {
         let others = self.open.iter().filter(|it| it.state.transactions != count);
         let other = others.map(|it| it.bits - best.bits).min();
         let margin_bits = [other, self.crowded_out].into_iter().flatten().min();
-        if margin_bits.is_some_and(|bits| bits < margin(best.state.style)) {
+        if margin_bits.is_some_and(|bits| bits < margin(best.state.style, self.known.client)) {
             return Inference { reason: Some(Reason::Ambiguous), margin_bits, ..known };
         }
         let room = SPANS.min(count as usize).saturating_sub(self.spans.len());

@@ -27,6 +27,8 @@ struct Offers {
 /// What a client may do, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowed {
+    /// The server said so in cleartext.
+    pub(super) seen: bool,
     /// Several commands in one turn (RFC 2920).
     pub(super) pipelining: bool,
     /// BDAT (RFC 3030).
@@ -72,7 +74,7 @@ impl Server {
     /// What the client may do. `ehlo_reply` is the length of the second EHLO reply, if it is known.
     pub(super) fn allows(&self, ehlo_reply: Option<u32>) -> Allowed {
         let Some(offers) = self.ehlo else {
-            return Allowed { pipelining: true, chunking: true, auth: Auth::Usual };
+            return Allowed { seen: false, pipelining: true, chunking: true, auth: Auth::Usual };
         };
         let second = ehlo_reply.map(|bytes| bytes.saturating_add(STARTTLS_LINE));
         let auth = match second {
@@ -80,6 +82,6 @@ impl Server {
             Some(bytes) if bytes == offers.bytes => Auth::No,
             _ => Auth::Unknown,
         };
-        Allowed { pipelining: offers.pipelining, chunking: offers.chunking, auth }
+        Allowed { seen: true, pipelining: offers.pipelining, chunking: offers.chunking, auth }
     }
 }

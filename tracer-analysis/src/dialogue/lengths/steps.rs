@@ -1,6 +1,7 @@
 //! The steps of the grammar: each pushes what a turn can have been, with its price.
 
 use super::{
+    client::{self, Never},
     grammar::{
         CLOSE_NOTIFY, Event, Exchange, Kind, Known, Next, Phase, SHORT_COMMAND, State, Style,
     },
@@ -24,6 +25,10 @@ const GIVE_UP_SENDER: Bits = 14;
 const LATE_REPLY: Bits = 8;
 /// Price of a 421 and the end instead of a reply.
 const CUT_OFF: Bits = 30;
+/// Price of QUIT.
+const QUIT: Bits = 6;
+/// Price of a session that ends well and carried nothing.
+const IN_VAIN: Bits = 6;
 /// Price of a new transaction without RSET after a refused one.
 const NO_RESET: Bits = 5;
 
@@ -57,7 +62,9 @@ impl Steps<'_> {
             Phase::Closed if self.x.client != CLOSE_NOTIFY => None,
             _ if self.x.client == CLOSE_NOTIFY => Some(self.from.end()),
             Phase::Body | Phase::Chunk | Phase::Writing if short => Some(8),
-            Phase::Start | Phase::Auth(_) | Phase::Ready | Phase::Body if !short => Some(4),
+            Phase::Start | Phase::Auth(_) | Phase::Ready | Phase::Reset | Phase::Body if !short => {
+                Some(4)
+            }
             _ => Some(0),
         };
         self.push(bits, Event::Nothing, |state| state.phase = Phase::Closed);
@@ -87,7 +94,7 @@ impl Steps<'_> {
                 // Refused, and tried without.
                 self.between(server, 12);
             }
-            Phase::Ready => self.between(server, 0),
+            Phase::Ready | Phase::Reset => self.between(server, 0),
             Phase::Refused => self.between(server, NO_RESET),
             Phase::Mail => {
                 self.recipients(server);
@@ -116,6 +123,16 @@ impl Steps<'_> {
 
     pub(super) fn pipelines(&self) -> bool {
         self.known.allowed.pipelining && self.from.words.is_none_or(Words::pipelines)
+    }
+
+    /// The server was seen to offer PIPELINING.
+    fn offers_pipelining(&self) -> bool {
+        self.known.allowed.seen && self.known.allowed.pipelining
+    }
+
+    /// The server was seen to offer CHUNKING.
+    pub(super) fn offers_chunking(&self) -> bool {
+        self.known.allowed.seen && self.known.allowed.chunking
     }
 
     pub(super) fn chunks(&self) -> bool {
@@ -177,29 +194,48 @@ impl Steps<'_> {
     fn authenticated(&mut self, server: u32, bits: Option<Bits>) {
         let answer = self.accepted(server, Kind::Auth);
         let bits = answer.zip(bits).map(|(answer, bits)| answer + bits);
-        self.push(bits, Event::Nothing, |state| state.phase = Phase::Ready);
+        self.push(bits, Event::Nothing, |state| state.phase = Phase::Reset);
     }
 
     /// Between transactions; `late` is the price of a new one here.
     fn between(&mut self, server: u32, late: Bits) {
         self.short_commands(server);
+        let first = self.next.len();
         self.mail(server, late);
         self.envelope(server, late);
         self.whole(server, late);
+        let never = match self.from.phase {
+            Phase::Ready => client::NO_RESET,
+            Phase::Refused => client::NO_RESET_AFTER_REFUSAL,
+            _ => return,
+        };
+        for (state, _, _) in &mut self.next[first..] {
+            state.not_of(never);
+        }
     }
 
     fn short_commands(&mut self, server: u32) {
         if self.x.client == SHORT_COMMAND {
-            let reset = self.accepted(server, Kind::Reset).map(|bits| bits + 2);
+            let after_message = self.from.phase == Phase::Ready;
+            let after =
+                if after_message { client::reset_after_message(self.known.client) } else { 0 };
+            let reset = self.accepted(server, Kind::Reset).map(|bits| bits + 2 + after);
             self.push(reset, Event::Nothing, |state| {
-                state.phase = if state.phase == Phase::Start { Phase::Start } else { Phase::Ready };
+                if state.phase != Phase::Start {
+                    state.phase = Phase::Reset;
+                }
                 state.replies[Kind::Reset as usize] = server;
             });
-            let noop = self.accepted(server, Kind::Noop).map(|bits| bits + 4);
-            self.push(noop, Event::Nothing, |state| state.replies[Kind::Noop as usize] = server);
+            let price = client::noop(self.known.client);
+            let noop = self.accepted(server, Kind::Noop).map(|bits| bits + price);
+            self.push(noop, Event::Nothing, |state| {
+                state.replies[Kind::Noop as usize] = server;
+            });
         }
         if self.x.is_quit() {
-            self.push(Some(6), Event::Nothing, |state| state.phase = Phase::Closed);
+            let in_vain = self.from.phase == Phase::Reset && self.from.transactions == 0;
+            let bits = if in_vain { QUIT + IN_VAIN } else { QUIT };
+            self.push(Some(bits), Event::Nothing, |state| state.phase = Phase::Closed);
         }
     }
 
@@ -217,13 +253,16 @@ impl Steps<'_> {
         let Some(line) = price::address_line(self.x.client, MAIL, last) else { return };
         let client = self.x.client;
         let accepted = self.accepted(server, Kind::Mail).map(|bits| bits + line + late);
+        let never = if self.offers_pipelining() { client::MAIL_ALONE } else { Never::default() };
         self.push(accepted, Event::Begun, |state| {
+            state.not_of(never);
             state.phase = Phase::Mail;
             state.replies[Kind::Mail as usize] = server;
             state.lines[0] = client;
         });
         let refused = self.refused(server, Kind::Mail).map(|bits| bits + line + late);
         self.push(refused, Event::Nothing, |state| {
+            state.not_of(never);
             state.phase = Phase::Refused;
             state.replies[Kind::Refused as usize] = server;
         });

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Connection;
-
 /// A mail server whose settings smtptrace can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,12 +40,5 @@ impl Mta {
             Self::Sendmail => "Sendmail",
             Self::Kumomta => "KumoMTA",
         }
-    }
-}
-
-impl Connection {
-    /// The mail server that opened it, if its process has a known name.
-    pub fn mta(&self) -> Option<Mta> {
-        Mta::of(self.comm.as_deref()?)
     }
 }
