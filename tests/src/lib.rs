@@ -19,6 +19,7 @@ pub mod lab;
 pub mod limited;
 pub mod load;
 pub mod middlebox;
+pub mod name_server;
 pub mod namespace;
 pub mod opensmtpd;
 pub mod packages;

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
 }
 
 fn outcome(args: &CheckArgs) -> Result<State> {
-    let by = args.group_by.map(Into::into);
+    let by = args.prefixes.chosen(args.group_by)?;
     let report = report_on(&args.files, by, args.max_destinations, false)?;
     let thresholds = Thresholds {
         min_reuse: args.min_reuse.map(|it| it.0),

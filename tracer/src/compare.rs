@@ -3,7 +3,7 @@
 use std::{path::PathBuf, slice};
 
 use anyhow::{Result, bail};
-use tracer_analysis::{compare::compare, destination::GroupBy, report::Report};
+use tracer_analysis::{compare::compare, report::Report};
 
 use crate::{
     cli::{CompareArgs, DocumentFormat},
@@ -15,10 +15,11 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
+    let chosen = args.prefixes.chosen(args.group_by)?;
     let output = Output::stream(args.document.output.as_deref())?;
     let saved = [saved_report(&args.before)?, saved_report(&args.after)?];
-    let of_reports = saved.iter().flatten().map(|report| report.group_by).next();
-    let by = args.group_by.map(GroupBy::from).or(of_reports);
+    let of_reports = saved.iter().flatten().map(Report::grouping).next();
+    let by = chosen.or(of_reports);
     let [before, after] = saved;
     let side = |saved: Option<Report>, path: &PathBuf| match saved {
         Some(saved) => grouped(saved, path, by),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use tracer_analysis::{
-    destination::GroupBy,
+    destination::Grouping,
     report::{Report, SCHEMA},
 };
 
@@ -67,7 +67,7 @@ pub(crate) fn saved_report(path: &Path) -> Result<Option<Report>> {
 /// asked for, if any.
 pub(crate) fn report_on(
     files: &[PathBuf],
-    by: Option<GroupBy>,
+    by: Option<Grouping>,
     max_destinations: usize,
     hdr: bool,
 ) -> Result<Report> {
@@ -88,12 +88,12 @@ pub(crate) fn report_on(
 }
 
 /// A saved report cannot be grouped anew.
-pub(crate) fn grouped(saved: Report, path: &Path, by: Option<GroupBy>) -> Result<Report> {
+pub(crate) fn grouped(saved: Report, path: &Path, by: Option<Grouping>) -> Result<Report> {
     match by {
-        Some(by) if by != saved.group_by => bail!(
+        Some(by) if by != saved.grouping() => bail!(
             "{} is grouped by {}, not by {by}; leave --group-by out, or give the recording",
             path.display(),
-            saved.group_by
+            saved.grouping()
         ),
         _ => Ok(saved),
     }

@@ -7,10 +7,12 @@ mod check;
 mod cli;
 mod clock;
 mod compare;
+mod demo;
 mod doctor;
 mod generate;
 mod input;
 mod kernel;
+mod names;
 mod outlets;
 mod output;
 mod probe;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some(Command::WhatIf(args)) => what_if::run(args).map(|()| Status::Done),
         Some(Command::Compare(args)) => compare::run(args).map(|()| Status::Done),
         Some(Command::Check(args)) => return check::run(args),
+        Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Doctor) => doctor::run().map(|()| Status::Done),
         Some(Command::Generate(args)) => generate::run(&args.what).map(|()| Status::Done),
         None => trace::run(&cli.trace),

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tracer_analysis::{
-    destination::{Fold, GroupBy},
+    destination::{Fold, Grouping},
     recording::{Filters, Header, HookState, HookStatus, Line, Trailer, Trust},
     report::{Context, Report},
     utc::Utc,
@@ -16,6 +16,7 @@ use tracer_analysis::{
 
 use crate::{
     cli::{Format, ReportArgs},
+    names,
     output::{Output, closed_pipe_is_fine},
     recording::{self, Writer},
     status::Status,
@@ -23,13 +24,17 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
+    let by = args.output.grouping()?;
     let output = Output::open(&args.output)?;
-    let (by, format) = (args.output.group_by.into(), args.output.format);
+    let format = args.output.format;
     if format == Format::Jsonl {
         return copy(args, by, output);
     }
     let hdr = format.needs_histograms();
-    let report = on(&args.files, by, args.output.max_destinations, hdr)?;
+    let mut report = on(&args.files, by, args.output.max_destinations, hdr)?;
+    if args.output.resolve {
+        names::add(&mut report);
+    }
     output.report(&report, format, args.output.top)?;
     Ok(args.fail_on.status(&report))
 }
@@ -37,7 +42,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
 /// The report on recordings; with the histograms themselves if `hdr` says so.
 pub(crate) fn on(
     files: &[impl AsRef<Path>],
-    by: GroupBy,
+    by: Grouping,
     max_destinations: usize,
     hdr: bool,
 ) -> Result<Report> {
@@ -50,7 +55,7 @@ pub(crate) fn on(
 }
 
 /// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.
-fn copy(args: &ReportArgs, by: GroupBy, output: Output) -> Result<Status> {
+fn copy(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
     let name = output.name();
     let mut writer = Writer::plain(output.into_inner());
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));

@@ -16,6 +16,7 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &WhatIfArgs) -> Result<()> {
+    let by = args.prefixes.grouping(args.group_by)?;
     let output = Output::stream(args.document.output.as_deref())?;
     let mut demand = Demand::new(args.max_destinations);
     let mut recordings = Recordings::default();
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &WhatIfArgs) -> Result<()> {
         max_messages: args.max_messages,
         max_age_us: args.max_age.map(micros),
     };
-    let answer = WhatIf::new(&demand, args.group_by.into(), context);
+    let answer = WhatIf::new(&demand, by, context);
     output.document(|out| match args.document.format {
         DocumentFormat::Json => json::write(&answer, out),
         DocumentFormat::Text => what_if_text::write(&answer, out, args.top),

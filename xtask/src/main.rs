@@ -35,6 +35,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Set up, build, and run the demo of smtptrace as root
+    Demo {
+        /// What `smtptrace demo` is called with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
     /// Set up, then run every check and every test; the last line is their sum
     Test,
 }
@@ -44,6 +50,9 @@ fn main() -> ExitCode {
         Command::Setup => commands::setup::run(),
         Command::Doctor => Ok(commands::doctor::run()),
         Command::Run { args } => commands::run::run(&args),
+        Command::Demo { args } => {
+            commands::run::run(&[vec![OsString::from("demo")], args].concat())
+        }
         Command::Test => commands::test::run(),
     };
     outcome.unwrap_or_else(|error| {

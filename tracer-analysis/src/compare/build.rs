@@ -21,8 +21,9 @@ pub fn compare(
     after: &report::Report,
     top: usize,
 ) -> Result<Comparison, CompareError> {
-    if before.group_by != after.group_by {
-        return Err(CompareError::Grouping { before: before.group_by, after: after.group_by });
+    let [before_by, after_by] = [before, after].map(report::Report::grouping);
+    if before_by != after_by {
+        return Err(CompareError::Grouping { before: before_by, after: after_by });
     }
     let mut pairs = pairs(before, after);
     let common = pairs.len();
@@ -36,6 +37,7 @@ pub fn compare(
         kind: ComparisonKind::Comparison,
         schema: SCHEMA,
         group_by: before.group_by,
+        prefixes: before_by.used_prefixes(),
         before: side(before),
         after: side(after),
         totals,

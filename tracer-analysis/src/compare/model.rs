@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{destination::GroupBy, report::Window};
+use crate::{
+    destination::{GroupBy, Grouping, Prefixes},
+    report::Window,
+};
 
 /// Version of the schema of [`Comparison`].
 pub const SCHEMA: u32 = 1;
@@ -26,6 +29,9 @@ pub struct Comparison {
     pub schema: u32,
     /// What makes a destination.
     pub group_by: GroupBy,
+    /// Lengths of the networks, where destinations are networks; else `null`.
+    #[serde(default)]
+    pub prefixes: Option<Prefixes>,
     /// The first report.
     pub before: Side,
     /// The second report.
@@ -161,8 +167,8 @@ pub enum CompareError {
     )]
     Grouping {
         /// Of the first.
-        before: GroupBy,
+        before: Grouping,
         /// Of the second.
-        after: GroupBy,
+        after: Grouping,
     },
 }

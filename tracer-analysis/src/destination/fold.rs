@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     connection::{Connection, Family},
-    destination::{Aggregate, Group, GroupBy, Groups, Timeline, group::Cell},
+    destination::{Aggregate, Group, Grouping, Groups, Timeline, group::Cell},
     utc::Utc,
 };
 
@@ -119,8 +119,8 @@ impl Fold {
     }
 
     /// The destinations, worst first; what was over the limit comes last as [`super::OTHER`].
-    pub fn groups(&self, by: GroupBy) -> Groups<'_> {
-        Groups::new(&self.addresses, &self.others, by, self.max_destinations)
+    pub fn groups(&self, by: impl Into<Grouping>) -> Groups<'_> {
+        Groups::new(&self.addresses, &self.others, by.into(), self.max_destinations)
     }
 
     /// All connections as one destination with the key `key`.

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, vec};
 use crate::{
     connection::Family,
     destination::{
-        Aggregate, GroupBy,
+        Aggregate, Grouping,
         fold::{Address, Families, family},
     },
 };
@@ -74,7 +74,7 @@ impl<'a> Groups<'a> {
     pub(super) fn new(
         addresses: &'a BTreeMap<IpAddr, Address>,
         others: &'a Families,
-        by: GroupBy,
+        by: Grouping,
         limit: usize,
     ) -> Self {
         let mut plans = plan(addresses, by);
@@ -134,7 +134,7 @@ impl Plan<'_> {
 }
 
 /// Which cells make up which group.
-fn plan(addresses: &BTreeMap<IpAddr, Address>, by: GroupBy) -> Vec<Plan<'_>> {
+fn plan(addresses: &BTreeMap<IpAddr, Address>, by: Grouping) -> Vec<Plan<'_>> {
     let mut groups: BTreeMap<String, Plan<'_>> = BTreeMap::new();
     for (&address, server) in addresses {
         let family = family(address);

@@ -1,6 +1,10 @@
 //! By what connections are grouped into destinations, and the keys that result.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +15,7 @@ pub enum GroupBy {
     /// The server address.
     #[default]
     Address,
-    /// The network of the server address: /24 for IPv4, /48 for IPv6.
+    /// The network of the server address; [`Prefixes`] says how large.
     Prefix,
     /// The host name in the greeting.
     Host,
@@ -32,17 +36,84 @@ impl GroupBy {
             Self::Provider => "provider",
         }
     }
+}
 
+/// Lengths of the networks that are destinations under [`GroupBy::Prefix`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Prefixes {
+    /// Of IPv4, 0 to 32.
+    pub ipv4: u8,
+    /// Of IPv6, 0 to 128.
+    pub ipv6: u8,
+}
+
+impl Default for Prefixes {
+    /// What is announced on its own at the smallest: /24 and /48.
+    fn default() -> Self {
+        Self { ipv4: 24, ipv6: 48 }
+    }
+}
+
+impl Prefixes {
+    /// The network that an address is in.
+    fn network(self, address: IpAddr) -> String {
+        // A shift by all bits would leave them as they are.
+        match address {
+            IpAddr::V4(v4) => {
+                let length = self.ipv4.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                format!("{}/{length}", Ipv4Addr::from_bits(v4.to_bits() & mask))
+            }
+            IpAddr::V6(v6) => {
+                let length = self.ipv6.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                format!("{}/{length}", Ipv6Addr::from_bits(v6.to_bits() & mask))
+            }
+        }
+    }
+}
+
+/// How connections become destinations, in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Grouping {
+    /// By what.
+    pub by: GroupBy,
+    /// Lengths of networks; they matter under [`GroupBy::Prefix`] only.
+    pub prefixes: Prefixes,
+}
+
+impl From<GroupBy> for Grouping {
+    /// With networks of the usual lengths.
+    fn from(by: GroupBy) -> Self {
+        Self { by, prefixes: Prefixes::default() }
+    }
+}
+
+impl Grouping {
     /// The key of a connection to `address` whose server is called `host`.
     ///
     /// A server without a name is its address literal under `host` and `provider`.
     pub fn key(self, address: IpAddr, host: Option<&str>) -> String {
-        match (self, host) {
-            (Self::Address, _) => address.to_string(),
-            (Self::Prefix, _) => network(address),
-            (Self::Host, Some(host)) => host.to_owned(),
-            (Self::Provider, Some(host)) => registrable_domain(host).to_owned(),
-            (Self::Host | Self::Provider, None) => address_literal(address),
+        match (self.by, host) {
+            (GroupBy::Address, _) => address.to_string(),
+            (GroupBy::Prefix, _) => self.prefixes.network(address),
+            (GroupBy::Host, Some(host)) => host.to_owned(),
+            (GroupBy::Provider, Some(host)) => registrable_domain(host).to_owned(),
+            (GroupBy::Host | GroupBy::Provider, None) => address_literal(address),
+        }
+    }
+
+    /// The lengths of networks, if destinations are networks.
+    pub fn used_prefixes(self) -> Option<Prefixes> {
+        (self.by == GroupBy::Prefix).then_some(self.prefixes)
+    }
+}
+
+impl fmt::Display for Grouping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.used_prefixes() {
+            Some(Prefixes { ipv4, ipv6 }) => write!(f, "{} (/{ipv4}, /{ipv6})", self.by),
+            None => self.by.fmt(f),
         }
     }
 }
@@ -69,20 +140,6 @@ impl FromStr for GroupBy {
     }
 }
 
-/// The /24 or /48 that an address is in.
-fn network(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        IpAddr::V6(v6) => {
-            let network = std::net::Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80);
-            format!("{network}/48")
-        }
-    }
-}
-
 /// An address as RFC 5321 writes it in place of a host name.
 fn address_literal(address: IpAddr) -> String {
     match address {
@@ -104,7 +161,21 @@ mod tests {
     use super::*;
 
     fn key(by: GroupBy, address: &str, host: Option<&str>) -> String {
-        by.key(address.parse().unwrap(), host)
+        Grouping::from(by).key(address.parse().unwrap(), host)
+    }
+
+    #[test]
+    fn networks_of_other_lengths() {
+        for (ipv4, ipv6, keys) in [
+            (0, 0, ["0.0.0.0/0", "::/0"]),
+            (20, 33, ["192.0.16.0/20", "2001:db8:8000::/33"]),
+            (32, 128, ["192.0.31.7/32", "2001:db8:ffff::7/128"]),
+            (33, 129, ["192.0.31.7/32", "2001:db8:ffff::7/128"]),
+        ] {
+            let by = Grouping { by: GroupBy::Prefix, prefixes: Prefixes { ipv4, ipv6 } };
+            let addresses = ["192.0.31.7", "2001:db8:ffff::7"];
+            assert_eq!(addresses.map(|it| by.key(it.parse().unwrap(), None)), keys);
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use group::{Group, Groups, OTHER};
 pub use histogram::{Distribution, HistogramSummary, Span};
 pub use idle::{IdleGaps, Keepalive, Killer, Manner};
 pub use idle_limit::{IdleLimit, Tally};
-pub use key::{GroupBy, UnknownGroupBy};
+pub use key::{GroupBy, Grouping, Prefixes, UnknownGroupBy};
 pub use messages::{Counted, Messages};
 pub use pressure::{Minute, Moment};
 pub use reception::Reception;

@@ -2,7 +2,7 @@
 
 use crate::{
     destination::{
-        Aggregate, Distribution, Fold, Group, GroupBy, HistogramSummary, Messages, OTHER,
+        Aggregate, Distribution, Fold, Group, GroupBy, Grouping, HistogramSummary, Messages, OTHER,
     },
     recording::{Filters, Trust},
     report::{
@@ -38,7 +38,9 @@ pub struct Context {
 
 impl Report {
     /// The report on all connections in `fold`.
-    pub fn new(fold: &Fold, by: GroupBy, context: Context) -> Self {
+    pub fn new(fold: &Fold, by: impl Into<Grouping>, context: Context) -> Self {
+        let grouping = by.into();
+        let by = grouping.by;
         let window = Window::new(context.start, context.end);
         let summarize = if context.hdr { Distribution::summary } else { Distribution::quantiles };
         let mut verdicts = Vec::new();
@@ -50,7 +52,8 @@ impl Report {
             Destination::new(group, by, &window, summarize)
         };
         let mut totals = destination(fold.total(TOTAL), true);
-        let destinations: Vec<_> = fold.groups(by).map(|group| destination(group, false)).collect();
+        let destinations: Vec<_> =
+            fold.groups(grouping).map(|group| destination(group, false)).collect();
         sum_missed_reuse(&mut totals, &destinations);
         verdict::sort(&mut verdicts, TOTAL);
         let omitted = destinations.last().filter(|last| last.key == OTHER);
@@ -68,6 +71,7 @@ impl Report {
             window,
             filters: context.filters,
             group_by: by,
+            prefixes: grouping.used_prefixes(),
             trust: Trust { midlife: totals.midlife, ..context.trust },
             tracer_cpu: TracerCpu {
                 user_share: overhead.user_cpu_us.and_then(|cpu_us| window.share_of_core(cpu_us)),
@@ -80,6 +84,13 @@ impl Report {
             destinations_omitted,
             verdicts,
         }
+    }
+}
+
+impl Report {
+    /// How its destinations were made.
+    pub fn grouping(&self) -> Grouping {
+        Grouping { by: self.group_by, prefixes: self.prefixes.unwrap_or_default() }
     }
 }
 
@@ -114,6 +125,7 @@ impl Destination {
         };
         Self {
             key,
+            name: None,
             group: by,
             addresses,
             connections: all.connections,

@@ -7,7 +7,7 @@ mod model;
 pub use build::{Context, TOTAL};
 pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
 pub use model::{
-    Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
+    Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms, Name,
     PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
 };
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     connection::{EndCause, TransactionsMethod},
-    destination::{Counted, GroupBy, HistogramSummary},
+    destination::{Counted, GroupBy, HistogramSummary, Prefixes},
     recording::{Filters, Trust},
     report::IdleLimit,
     utc::Utc,
@@ -47,6 +47,10 @@ pub struct Report {
     pub filters: Option<Filters>,
     /// What makes a destination.
     pub group_by: GroupBy,
+    /// Lengths of the networks, where destinations are networks; else `null`. A version that wrote none
+    /// took the usual ones.
+    #[serde(default)]
+    pub prefixes: Option<Prefixes>,
     /// How far the numbers can be trusted.
     pub trust: Trust,
     /// What tracing cost, as a share of one processor core.
@@ -97,6 +101,9 @@ pub struct DestinationsOmitted {
 pub struct Destination {
     /// Its name in the grouping: an address, a network, a host or a domain.
     pub key: String,
+    /// What else it is called; `null` if that is not known, or was not asked.
+    #[serde(default)]
+    pub name: Option<Name>,
     /// The grouping.
     pub group: GroupBy,
     /// Distinct server addresses; `null` if they were not kept.
@@ -160,6 +167,17 @@ pub struct Destination {
     pub idle_limit: Option<IdleLimit>,
     /// The same by address family.
     pub families: Families,
+}
+
+/// A name of a destination that is not its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// The name. That of an address is what the owner of the network wrote into its PTR record: text
+    /// from strangers.
+    pub name: String,
+    /// Whether that name has this address, too, so that its owner agrees. If not, anybody's name may
+    /// stand here.
+    pub verified: bool,
 }
 
 /// Connections opened per minute.

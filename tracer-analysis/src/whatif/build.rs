@@ -6,7 +6,7 @@ use super::{
     replay,
 };
 use crate::{
-    destination::GroupBy,
+    destination::Grouping,
     recording::Trust,
     report::{TOTAL, Window},
     utc::Utc,
@@ -39,7 +39,8 @@ pub struct Context {
 
 impl WhatIf {
     /// Replays `demand`.
-    pub fn new(demand: &Demand, by: GroupBy, context: Context) -> Self {
+    pub fn new(demand: &Demand, by: impl Into<Grouping>, context: Context) -> Self {
+        let by = by.into();
         let groups = demand.groups(by);
         let mut destinations: Vec<Destination> =
             groups.into_iter().map(|(key, cells)| destination(key, &cells, &context)).collect();
@@ -55,7 +56,8 @@ impl WhatIf {
             hosts: context.hosts,
             window: Window::new(context.start, context.end),
             trust: context.trust,
-            group_by: by,
+            group_by: by.by,
+            prefixes: by.used_prefixes(),
             limits: Limits {
                 max_messages: context.max_messages,
                 max_age_s: context.max_age_us.map(seconds),

@@ -8,7 +8,7 @@ use std::{
 use super::{Message, Path};
 use crate::{
     connection::{Connection, EndCause, SeenFrom, Tls},
-    destination::{Distribution, GroupBy, OTHER, normal_host},
+    destination::{Distribution, Grouping, OTHER, normal_host},
 };
 
 /// A connection that goes on for longer than this after its last message, in microseconds, round trips
@@ -116,7 +116,7 @@ impl Demand {
     }
 
     /// The cells of each destination.
-    pub(super) fn groups(&self, by: GroupBy) -> BTreeMap<String, Vec<&Cell>> {
+    pub(super) fn groups(&self, by: Grouping) -> BTreeMap<String, Vec<&Cell>> {
         let mut groups: BTreeMap<String, Vec<&Cell>> = BTreeMap::new();
         for (&address, hosts) in &self.addresses {
             let usual = usual_host(hosts);

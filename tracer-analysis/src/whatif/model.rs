@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{destination::GroupBy, recording::Trust, report::Window};
+use crate::{
+    destination::{GroupBy, Prefixes},
+    recording::Trust,
+    report::Window,
+};
 
 /// Version of the schema of [`WhatIf`].
 pub const SCHEMA: u32 = 1;
@@ -34,6 +38,9 @@ pub struct WhatIf {
     pub trust: Trust,
     /// What makes a destination, and so what shares connections.
     pub group_by: GroupBy,
+    /// Lengths of the networks, where destinations are networks; else `null`.
+    #[serde(default)]
+    pub prefixes: Option<Prefixes>,
     /// Limits that hold under every policy.
     pub limits: Limits,
     /// All destinations together: the sums of theirs, under the key `total`.

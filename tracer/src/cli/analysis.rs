@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use clap::{ArgGroup, Args, ValueEnum};
 use tracer_analysis::check::{self, Levels};
 
-use super::{GroupBy, Severity, duration};
+use super::{GroupBy, PrefixArgs, Severity, duration};
 
 const WHAT_IF_NOTES: &str = "\
 Each message of the recordings is given to a connection that the policy would
@@ -46,6 +46,8 @@ pub(crate) struct WhatIfArgs {
     /// What makes up a destination, and so what shares connections
     #[arg(long, value_enum, default_value_t = GroupBy::Address)]
     pub(crate) group_by: GroupBy,
+    #[command(flatten)]
+    pub(crate) prefixes: PrefixArgs,
     /// Most destinations kept apart; messages to others are counted, not replayed
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
@@ -85,6 +87,8 @@ pub(crate) struct CompareArgs {
     /// What makes up a destination [default: that of a report, else address]
     #[arg(long, value_enum)]
     pub(crate) group_by: Option<GroupBy>,
+    #[command(flatten)]
+    pub(crate) prefixes: PrefixArgs,
     /// Most destinations kept apart; the rest is one row, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
@@ -155,6 +159,8 @@ pub(crate) struct CheckArgs {
     /// What makes up a destination [default: that of a report, else address]
     #[arg(long, value_enum)]
     pub(crate) group_by: Option<GroupBy>,
+    #[command(flatten)]
+    pub(crate) prefixes: PrefixArgs,
     /// Most destinations kept apart; the rest is one, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,

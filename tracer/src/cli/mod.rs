@@ -1,14 +1,19 @@
 //! The command line.
 
 mod analysis;
+mod demo;
+mod grouping;
 mod selector;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use tracer_analysis::destination::Grouping;
 
 pub(crate) use analysis::{CheckArgs, CompareArgs, DocumentFormat, WhatIfArgs, micros};
+pub(crate) use demo::DemoArgs;
+pub(crate) use grouping::{GroupBy, PrefixArgs, WrongPrefix};
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
 
 const EXAMPLES: &str = "\
@@ -20,6 +25,7 @@ Examples:
   smtptrace compare yesterday.jsonl today.jsonl
   smtptrace check --nagios --min-reuse 50% today.jsonl
   smtptrace --dport 2525 --include-loopback --format jsonl | jq .end_cause
+  smtptrace demo                                see it work, in half a minute
   smtptrace doctor                              what works on this machine
 
 Exit status:
@@ -49,6 +55,9 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Check recordings or a report against thresholds, also for Nagios and Icinga
     Check(CheckArgs),
+    /// See it work: mail servers, a firewall and a client of its own, traced for
+    /// half a minute; needs root and nothing else
+    Demo(DemoArgs),
     /// Say what works on this machine, hook by hook, and what to do about the rest
     Doctor,
     /// Make the manual pages or the completions of a shell from this command line
@@ -216,6 +225,12 @@ pub(crate) struct OutputArgs {
     /// What makes up a destination
     #[arg(long, value_enum, default_value_t = GroupBy::Address)]
     pub(crate) group_by: GroupBy,
+    #[command(flatten)]
+    pub(crate) prefixes: PrefixArgs,
+    /// Ask for the names of addresses (PTR) when the report is made; this sends
+    /// queries, which tell others to whom this host sends mail
+    #[arg(long)]
+    pub(crate) resolve: bool,
     /// Most destinations kept apart; the rest is one row, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
@@ -240,33 +255,17 @@ pub(crate) enum Format {
     Hgrm,
 }
 
+impl OutputArgs {
+    /// How destinations are made.
+    pub(crate) fn grouping(&self) -> Result<Grouping, WrongPrefix> {
+        self.prefixes.grouping(self.group_by)
+    }
+}
+
 impl Format {
     /// Whether the report must hold the histograms themselves.
     pub(crate) fn needs_histograms(self) -> bool {
         matches!(self, Self::Json | Self::Hlog | Self::Hgrm)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GroupBy {
-    /// Server address
-    Address,
-    /// Network: /24 of IPv4, /48 of IPv6
-    Prefix,
-    /// Host name in the greeting
-    Host,
-    /// Registrable domain of that host name
-    Provider,
-}
-
-impl From<GroupBy> for tracer_analysis::destination::GroupBy {
-    fn from(by: GroupBy) -> Self {
-        match by {
-            GroupBy::Address => Self::Address,
-            GroupBy::Prefix => Self::Prefix,
-            GroupBy::Host => Self::Host,
-            GroupBy::Provider => Self::Provider,
-        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::io;
 
 use tracer_analysis::report::{Destination, Report};
 
+use super::safe_text::safe;
+
 /// Writes the report as CSV.
 pub(crate) fn write(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     let mut rows = csv::Writer::from_writer(out);
@@ -26,7 +28,7 @@ fn all_metrics(report: &Report) -> Vec<&'static str> {
 
 type Count = fn(&Destination) -> Option<String>;
 
-const COUNTS: [(&str, Count); 16] = [
+const COUNTS: [(&str, Count); 18] = [
     ("connections", |of| Some(of.connections.to_string())),
     ("connect_failures", |of| Some(of.connect_failures.to_string())),
     ("died", |of| Some(of.died.to_string())),
@@ -43,6 +45,8 @@ const COUNTS: [(&str, Count); 16] = [
     ("bytes_sent", |of| text(of.bytes_sent)),
     ("bytes_received", |of| text(of.bytes_received)),
     ("retransmits", |of| text(of.retransmits)),
+    ("name", |of| of.name.as_ref().map(|it| safe(&it.name))),
+    ("name_verified", |of| of.name.as_ref().map(|it| it.verified.to_string())),
 ];
 
 fn text(value: Option<u64>) -> Option<String> {
@@ -50,7 +54,7 @@ fn text(value: Option<u64>) -> Option<String> {
 }
 
 fn row(of: &Destination, metrics: &[&str]) -> Vec<String> {
-    let mut cells = vec![super::safe_text::safe(&of.key)];
+    let mut cells = vec![safe(&of.key)];
     cells.extend(COUNTS.iter().map(|(_, count)| count(of).unwrap_or_default()));
     for metric in metrics {
         let summary = of.histograms.named().find(|(name, _)| name == metric).map(|(_, it)| it);

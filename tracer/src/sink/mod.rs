@@ -7,6 +7,7 @@ pub(crate) mod hgrm;
 pub(crate) mod hlog;
 mod idle_text;
 pub(crate) mod json;
+mod name_text;
 mod phase_text;
 mod quantity;
 mod safe_text;

@@ -60,7 +60,7 @@ fn hook(hook: &str, state: HookState, reason: Option<&str>) -> HookStatus {
     }
 }
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context {
         hosts: vec!["mx1.example.net".to_owned()],
         version: "0.1.0".to_owned(),
@@ -83,7 +83,7 @@ fn context() -> Context {
 }
 
 /// An hour of a small mail server.
-fn connections() -> Vec<Connection> {
+pub(super) fn connections() -> Vec<Connection> {
     let mut all = Vec::new();
     for n in 0..120 {
         let host = Some("mx.mail.example.org");
@@ -120,7 +120,7 @@ fn connections() -> Vec<Connection> {
     all
 }
 
-fn report(connections: &[Connection], by: GroupBy, context: Context) -> Report {
+pub(super) fn report(connections: &[Connection], by: GroupBy, context: Context) -> Report {
     let mut fold = Fold::new(100);
     for connection in connections {
         fold.add(connection);

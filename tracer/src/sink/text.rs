@@ -11,6 +11,7 @@ use tracer_analysis::{
 
 use super::{
     idle_text::idle_sessions,
+    name_text::names,
     phase_text::{PHASE_COLUMNS, PHASE_LEGEND, has_phases, phase_cells},
     quantity::{bytes, cell, duration, grouped, milliseconds, plural, seconds},
     safe_text::{safe, wrap, wrap_list},
@@ -132,6 +133,7 @@ fn destinations(report: &Report, top: usize) -> String {
     if shown.is_empty() {
         return text;
     }
+    text.push_str(&names(shown));
     text.push_str("\nHow they ended\n");
     let lengths = shown.iter().map(|one| safe(&one.key).len());
     let key = lengths.filter(|&len| len <= ENDING_KEY).max().unwrap_or(0);

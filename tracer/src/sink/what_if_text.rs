@@ -268,6 +268,7 @@ mod tests {
             },
             trust: Trust::default(),
             group_by: GroupBy::Address,
+            prefixes: None,
             limits: Limits { max_messages: Some(100), max_age_s: Some(300.0) },
             totals: Destination { path: None, ..one.clone() },
             destinations: vec![one.clone(), one],

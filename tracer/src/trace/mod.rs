@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
-    destination::Fold,
+    destination::{Fold, Grouping},
     recording::{Header, Line, Overhead, Trailer, Trust},
     report::{Context as ReportContext, Report},
     utc::Utc,
@@ -30,6 +30,7 @@ use crate::{
     cli::TraceArgs,
     clock,
     kernel::Kernel,
+    names,
     outlets::Outlets,
     probe::{
         Settings,
@@ -47,6 +48,18 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Runs a trace until it is told to stop.
 pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
+    let report = run_beside(args, || Ok(()), || false)?;
+    Ok(args.fail_on.status(&report))
+}
+
+/// Runs a trace of something that begins with it, by `begin` when the hooks are attached, and that may end
+/// by itself. Returns the report, which is written already.
+pub(crate) fn run_beside(
+    args: &TraceArgs,
+    begin: impl FnOnce() -> Result<()>,
+    has_ended: impl Fn() -> bool,
+) -> Result<Report> {
+    args.output.grouping()?; // before anything is opened
     preflight()?;
     let clock = clock::measure()?;
     let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
@@ -57,11 +70,13 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
         .build()
         .context("cannot start the event loop")?;
     let mut trace = Trace::new(args, &settings, clock, outlets, kernel)?;
-    runtime.block_on(trace.follow(args.duration))?;
+    begin()?;
+    runtime.block_on(trace.follow(args.duration, has_ended))?;
     trace.finish(args)
 }
 
-fn preflight() -> Result<()> {
+/// Refuses what cannot be traced here, and says why.
+pub(crate) fn preflight() -> Result<()> {
     for finding in Machine::read().findings() {
         if finding.severity == Severity::Fatal {
             bail!("{}: {}\n{}", finding.subject, finding.found, finding.remedy);
@@ -82,6 +97,7 @@ struct Trace {
     kernel: Kernel,
     table: Table,
     fold: Fold,
+    grouping: Grouping,
     outlets: Outlets,
     header: Header,
     connections: u64,
@@ -114,11 +130,13 @@ impl Trace {
         outlets.flush();
         let table = Table::new(Context { host, clock }, args.max_connections as usize);
         let fold = Fold::new(args.output.max_destinations);
+        let grouping = args.output.grouping()?;
         let start_cpu_us = own_cpu_us().unwrap_or(0);
         Ok(Self {
             kernel,
             table,
             fold,
+            grouping,
             outlets,
             header,
             connections: 0,
@@ -128,7 +146,11 @@ impl Trace {
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
-    async fn follow(&mut self, duration: Option<Duration>) -> Result<()> {
+    async fn follow(
+        &mut self,
+        duration: Option<Duration>,
+        has_ended: impl Fn() -> bool,
+    ) -> Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let wake_up = self.kernel.wake_up()?;
@@ -138,7 +160,7 @@ impl Trace {
         // A duration beyond any clock is forever.
         let end = duration.and_then(|duration| Instant::now().checked_add(duration));
         let mut period = BUSY;
-        while !self.outlets.failed() && end.is_none_or(|end| Instant::now() < end) {
+        while !self.outlets.failed() && !has_ended() && end.is_none_or(|end| Instant::now() < end) {
             let due = Instant::now() + period;
             tokio::select! {
                 _ = interrupt.recv() => break,
@@ -197,7 +219,7 @@ impl Trace {
 
     /// Detaches, takes what is left, writes trailer and report. An outlet that failed does not keep
     /// the report from being printed.
-    fn finish(mut self, args: &TraceArgs) -> Result<Status> {
+    fn finish(mut self, args: &TraceArgs) -> Result<Report> {
         self.kernel.detach();
         self.drain();
         let now_ns = clock::boot_ns()?;
@@ -212,12 +234,15 @@ impl Trace {
         self.outlets.finish_recording();
         self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
         self.outlets.flush();
-        let report = self.report(args, end, trust);
+        let mut report = self.report(args, end, trust);
+        if args.output.resolve {
+            names::add(&mut report);
+        }
         if let Some(output) = self.outlets.report.take() {
             output.report(&report, args.output.format, args.output.top)?;
         }
         self.outlets.outcome()?;
-        Ok(args.fail_on.status(&report))
+        Ok(report)
     }
 
     fn report(&self, args: &TraceArgs, end: Utc, trust: Trust) -> Report {
@@ -230,7 +255,7 @@ impl Trace {
             trust,
             hdr: args.output.format.needs_histograms(),
         };
-        Report::new(&self.fold, args.output.group_by.into(), context)
+        Report::new(&self.fold, self.grouping, context)
     }
 
     fn trust(&mut self) -> Result<Trust> {
