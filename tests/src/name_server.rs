@@ -196,7 +196,10 @@ mod tests {
         let found = zone.answer(&query(b"MX.example", 1)).unwrap();
         assert!(found.ends_with(&address.octets()));
         assert_eq!(zone.answer(&query(b"other.example", 1)).unwrap()[3] & 15, 3);
-        assert_eq!(zone.clone().silent_about(address).answer(&query(b"1.2.0.192.in-addr.arpa", 12)), None);
+        assert_eq!(
+            zone.clone().silent_about(address).answer(&query(b"1.2.0.192.in-addr.arpa", 12)),
+            None
+        );
         assert_eq!(zone.answer(b"short"), None);
     }
 }

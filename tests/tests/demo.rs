@@ -115,7 +115,8 @@ fn check_nothing_left(scene: Pid, namespace: u64, before: &[Vec<u8>; 2]) {
         let inside = processes
             .filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok())
             .any(|it| it.ino() == namespace);
-        let lives = fs::metadata(format!("/proc/{scene}")).is_ok();
+        // A dead process that nobody has waited for yet has no namespace any more.
+        let lives = fs::metadata(format!("/proc/{scene}/ns/net")).is_ok();
         Ok((!inside && !lives).then_some(()))
     })
     .unwrap();

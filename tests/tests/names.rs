@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
+    net::IpAddr,
     process::Output,
     time::{Duration, Instant},
 };
@@ -25,7 +26,7 @@ const SOON: Duration = Duration::from_secs(25);
 fn trace(lab: &Lab, arguments: &[&str]) -> Run {
     let tracer = Tracer::start_with(lab, arguments).unwrap();
     for offset in 0..lab::SERVER_ADDRESSES {
-        for address in [lab::server_v4(offset).into(), lab::server_v6(offset).into()] {
+        for address in [IpAddr::from(lab::server_v4(offset)), lab::server_v6(offset).into()] {
             failing_connect(&lab.client, (address, lab.port()).into()).unwrap();
         }
     }
@@ -50,7 +51,9 @@ fn name(report: &Value, offset: u8) -> Value {
 }
 
 fn long_name() -> String {
-    [&"a".repeat(60), &"b".repeat(60), &"c".repeat(60), &"d".repeat(60)].map(String::as_str).join(".")
+    [&"a".repeat(60), &"b".repeat(60), &"c".repeat(60), &"d".repeat(60)]
+        .map(String::as_str)
+        .join(".")
 }
 
 /// Offsets 0 to 7: good, a liar, a number, control characters, unknown, silent, long, hexadecimal.
@@ -135,7 +138,10 @@ fn networks_are_as_large_as_is_asked() {
     // The server has the addresses .2 to .9: six below .8, two from there on.
     for (key, connections) in [("10.71.2.0/29", 6), ("10.71.2.8/29", 2), ("fd71:2::/64", 8)] {
         let row = report::destination(&live, key).unwrap();
-        assert_eq!((&row["connections"], &row["addresses"]), (&json!(connections), &json!(connections)));
+        assert_eq!(
+            (&row["connections"], &row["addresses"]),
+            (&json!(connections), &json!(connections))
+        );
     }
     let recording = lab.file("recording.jsonl");
     let recording = recording.to_str().unwrap();

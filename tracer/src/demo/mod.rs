@@ -31,6 +31,7 @@ use tracer_analysis::report::Report;
 
 use crate::{
     cli::{Cli, DemoArgs, TraceArgs},
+    sink::safe_text::wrap,
     status::Status,
     trace,
 };
@@ -145,7 +146,8 @@ fn next(stdout: &mut BufReader<ChildStdout>) -> Result<Message> {
 fn introduce() {
     eprintln!("smtptrace: a demo in network namespaces of its own; it takes about half a minute");
     for destination in DESTINATIONS {
-        eprintln!("  {:<19} {}", destination.host, destination.is);
+        let host = format!("  {:<20}", destination.host);
+        eprint!("{}", wrap(&host, 22, destination.is));
     }
 }
 
@@ -154,9 +156,10 @@ fn check(report: &Report, counts: &BTreeMap<String, Count>, undelivered: u64) ->
     let mut wrong = 0_u32;
     eprintln!("smtptrace: what was built, and whether the report says so:");
     for (destination, findings) in outcome::findings(report, counts) {
-        eprintln!("  {}: {}", destination.host, destination.is);
+        eprint!("{}", wrap("  ", 4, &format!("{}: {}", destination.host, destination.is)));
         for finding in findings {
-            eprintln!("    {:<5} {}", if finding.holds { "yes" } else { "WRONG" }, finding.text);
+            let head = if finding.holds { "    yes   " } else { "    WRONG " };
+            eprint!("{}", wrap(head, 10, &finding.text));
             wrong += u32::from(!finding.holds);
         }
     }

@@ -10,7 +10,7 @@ pub(crate) mod json;
 mod name_text;
 mod phase_text;
 mod quantity;
-mod safe_text;
+pub(crate) mod safe_text;
 mod table;
 pub(crate) mod text;
 mod trust_text;

@@ -25,7 +25,7 @@ pub(super) fn safe(text: &str) -> String {
 
 /// Breaks `text` into lines at spaces, or within words that do not fit. The first line begins with
 /// `head`, all others with `indent` spaces.
-pub(super) fn wrap(head: &str, indent: usize, text: &str) -> String {
+pub(crate) fn wrap(head: &str, indent: usize, text: &str) -> String {
     fill(head, indent, text.split(' '))
 }
 
