@@ -47,9 +47,9 @@ fn configure(addresses: &[Ipv4Addr]) -> Result<()> {
     let fd = socket.as_raw_fd();
     for (at, &address) in addresses.iter().enumerate() {
         let label = if at == 0 { NAME.to_owned() } else { format!("{NAME}:{at}") };
-        set(fd, request::set_address, &with_address(&label, address))?;
+        set(fd, request::set_address, &with_address(&label, address)?)?;
         if at == 0 {
-            set(fd, request::set_netmask, &with_address(&label, Ipv4Addr::new(255, 255, 255, 0)))?;
+            set(fd, request::set_netmask, &with_address(&label, Ipv4Addr::new(255, 255, 255, 0))?)?;
         }
     }
     set(fd, request::set_flags, &with_flags(NAME, c_short::try_from(libc::IFF_UP)?))
@@ -68,15 +68,15 @@ fn with_flags(name: &str, flags: c_short) -> ifreq {
     named(name, libc::__c_anonymous_ifr_ifru { ifru_flags: flags })
 }
 
-fn with_address(name: &str, address: Ipv4Addr) -> ifreq {
-    let family = libc::AF_INET as libc::sa_family_t;
+fn with_address(name: &str, address: Ipv4Addr) -> Result<ifreq> {
+    let family = libc::sa_family_t::try_from(libc::AF_INET)?;
     let mut sa_data = [0; 14];
     // Two bytes of port, then the address (struct sockaddr_in).
     for (to, from) in sa_data[2..].iter_mut().zip(address.octets()) {
         *to = from.cast_signed() as c_char;
     }
     let address = libc::sockaddr { sa_family: family, sa_data };
-    named(name, libc::__c_anonymous_ifr_ifru { ifru_addr: address })
+    Ok(named(name, libc::__c_anonymous_ifr_ifru { ifru_addr: address }))
 }
 
 fn named(name: &str, argument: libc::__c_anonymous_ifr_ifru) -> ifreq {
