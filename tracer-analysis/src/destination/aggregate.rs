@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, SeenFrom},
-    destination::{Arrivals, Cost, Distribution, IdleGaps, Messages, Throttling, Timeline},
+    destination::{Arrivals, Cost, Course, Distribution, IdleGaps, Messages, Throttling, Timeline},
     mta::Mta,
 };
 
@@ -88,6 +88,8 @@ pub struct Aggregate {
     pub cost: Cost,
     /// When the connections existed.
     pub timeline: Timeline,
+    /// When they were opened, and 421 replies came. Like `timeline`, only in the sum over all families.
+    pub course: Course,
     /// When they arrived and stood idle. Like `timeline`, only in the sum over all families.
     pub arrivals: Arrivals,
 }
@@ -115,6 +117,7 @@ impl Aggregate {
         self.throttling.add(connection);
         self.cost.add(connection);
         self.timeline.add(connection);
+        self.course.add(connection);
         self.arrivals.add(connection);
         match connection.seen_from {
             SeenFrom::Midlife => self.midlife += 1,
@@ -163,6 +166,7 @@ impl Aggregate {
     pub fn merge(&mut self, other: &Self) {
         self.merge_counts(other);
         self.timeline.merge(&other.timeline);
+        self.course.merge(&other.course);
         self.arrivals.merge(&other.arrivals);
     }
 

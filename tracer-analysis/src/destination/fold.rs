@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     connection::{Connection, Family},
-    destination::{Aggregate, Group, Grouping, Groups, Timeline, group::Cell},
+    destination::{Aggregate, Course, Group, Grouping, Groups, Timeline, group::Cell},
     utc::Utc,
 };
 
@@ -26,6 +26,7 @@ pub struct Fold {
     others: Families,
     /// Of all connections: more precise than the sum of those of the destinations.
     timeline: Timeline,
+    course: Course,
     window: Option<(Utc, Utc)>,
 }
 
@@ -82,6 +83,7 @@ impl Fold {
             addresses: BTreeMap::new(),
             others: Families::default(),
             timeline: Timeline::default(),
+            course: Course::default(),
             window: None,
         }
     }
@@ -90,6 +92,7 @@ impl Fold {
     pub fn add(&mut self, connection: &Connection) {
         self.extend_window(connection.start, connection.end());
         self.timeline.add(connection);
+        self.course.add(connection);
         let host =
             connection.banner_host.as_deref().map(normal_host).filter(|host| !host.is_empty());
         self.cell(connection.dst.to_canonical(), host.as_deref()).add(connection);
@@ -102,6 +105,7 @@ impl Fold {
         }
         self.timeline.merge(&other.timeline);
         self.timeline.shrink();
+        self.course.merge(&other.course);
         for (&address, theirs) in &other.addresses {
             let named = theirs.hosts.iter().map(|(host, cell)| (Some(host.as_ref()), cell));
             let nameless = theirs.nameless.iter().map(|cell| (None, cell));
@@ -132,6 +136,7 @@ impl Fold {
         });
         let mut total = Group::new(key.to_owned(), cells.chain(self.others.cells()), addresses);
         total.all.timeline = self.timeline.clone();
+        total.all.course = self.course.clone();
         total
     }
 

@@ -113,6 +113,7 @@ impl Iterator for Groups<'_> {
         let mut group = Group::new(plan.key, plan.cells.iter().copied(), plan.addresses);
         for (_, cell) in plan.cells {
             group.all.timeline.merge(&cell.timeline);
+            group.all.course.merge(&cell.course);
             group.all.arrivals.merge(&cell.arrivals);
         }
         Some(group)

@@ -8,6 +8,7 @@
 mod aggregate;
 mod arrivals;
 mod cost;
+mod course;
 mod fold;
 mod group;
 mod histogram;
@@ -27,6 +28,7 @@ mod timeline;
 pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
 pub use arrivals::Arrivals;
 pub use cost::Cost;
+pub use course::{Bucket, Course};
 pub(crate) use fold::normal_host;
 pub use fold::{Fold, HOSTS_PER_ADDRESS};
 pub use group::{Group, Groups, OTHER};

@@ -145,6 +145,35 @@ impl Timeline {
         Peak { connections: u64::try_from(highest).unwrap_or(0), exact: apart && !self.inexact }
     }
 
+    /// When the first connection began and the last one ended, in microseconds since 1970; `None` if there
+    /// was none.
+    pub fn range(&self) -> Option<(i64, i64)> {
+        let blocks = self.blocks.iter().chain(&self.earlier).map(|it| (it.first, it.last));
+        let points = self.points.iter().map(|it| (it.at().micros(), it.at().micros()));
+        blocks.chain(points).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// How many connections existed, in order of time: passes on spans of time, in microseconds since 1970,
+    /// both ends included, with the most that existed at an instant of each. Where begins and ends were
+    /// folded, a span is as long as the block, and that is an upper bound if [`Self::peak`] is one.
+    pub fn levels(&self, mut out: impl FnMut(i64, i64, u64)) {
+        let mut points = self.points.clone();
+        points.sort_unstable();
+        let blocks = [&self.blocks[..], &self.earlier].concat();
+        let (mut level, mut since) = (0_i64, None);
+        separate(&blocks, &points, |block| {
+            if let Some(since) = since.filter(|since| *since < block.first) {
+                out(since, block.first - 1, u64::try_from(level).unwrap_or(0));
+            }
+            let after = level.saturating_add(block.sum);
+            // At one instant ends come first, so the last state is the highest.
+            let highest =
+                if block.is_instant() { after } else { level.saturating_add(block.highest) };
+            out(block.first, block.last, u64::try_from(highest).unwrap_or(0));
+            (level, since) = (after, Some(block.last));
+        });
+    }
+
     /// Folds all points but the newest `keep` into blocks.
     pub(super) fn fold_to(&mut self, keep: usize, precision: u64) {
         self.points.sort_unstable();

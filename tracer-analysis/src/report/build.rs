@@ -7,7 +7,7 @@ use crate::{
     recording::{Filters, Trust},
     report::{
         Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
-        IdleLimit, PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
+        IdleLimit, OverTime, PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
     },
     utc::Utc,
     verdict,
@@ -31,8 +31,8 @@ pub struct Context {
     pub filters: Option<Filters>,
     /// Trust counters; `midlife` is set from the fold.
     pub trust: Trust,
-    /// Whether the histograms themselves are in the report, for export. A report of many
-    /// destinations is made much faster without.
+    /// Whether the histograms themselves and the course over time are in the report, for export and
+    /// charts. A report of many destinations is made much faster without.
     pub hdr: bool,
 }
 
@@ -49,7 +49,8 @@ impl Report {
             let duration_s = window.duration_s;
             let subject = verdict::Subject { group: &group, is_total, duration_s, trust };
             verdicts.extend(verdict::verdicts(&subject));
-            Destination::new(group, by, &window, summarize)
+            let over_time = context.hdr.then(|| OverTime::new(&group.all, &window)).flatten();
+            Destination { over_time, ..Destination::new(group, by, &window, summarize) }
         };
         let mut totals = destination(fold.total(TOTAL), true);
         let destinations: Vec<_> =
@@ -157,6 +158,7 @@ impl Destination {
             endings: all.endings,
             greeting_codes: all.greeting_codes,
             idle_limit,
+            over_time: None,
         }
     }
 }

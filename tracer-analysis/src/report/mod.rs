@@ -3,6 +3,7 @@
 mod build;
 mod idle_limit;
 mod model;
+mod over_time;
 
 pub use build::{Context, TOTAL};
 pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
@@ -10,6 +11,9 @@ pub use model::{
     Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms, Name,
     PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
 };
+pub use over_time::OverTime;
 
+#[cfg(test)]
+mod over_time_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::{
     connection::{EndCause, TransactionsMethod},
     destination::{Counted, GroupBy, HistogramSummary, Prefixes},
     recording::{Filters, Trust},
-    report::IdleLimit,
+    report::{IdleLimit, OverTime},
     utc::Utc,
     verdict::Verdict,
 };
@@ -165,7 +165,11 @@ pub struct Destination {
     pub greeting_codes: BTreeMap<u16, u64>,
     /// How long a connection may idle on this path.
     pub idle_limit: Option<IdleLimit>,
-    /// The same by address family.
+    /// Connections, concurrency and 421 replies over time; `null` if there was no connection, if it was not
+    /// asked for (as in reports without `hdr`), and in reports of versions that did not have it.
+    #[serde(default)]
+    pub over_time: Option<OverTime>,
+    /// Counts by address family.
     pub families: Families,
 }
 
