@@ -130,8 +130,15 @@ impl Replayed {
     }
 
     fn point(&self, cache_time_s: f64) -> CurvePoint {
-        let [known, possible] = self.both(micros(cache_time_s)).map(|outcome| outcome.connections);
-        CurvePoint { cache_time_s, connections: known, connections_if_path_survives: possible }
+        let [known, possible] =
+            self.both(micros(cache_time_s)).map(|outcome| self.bridged(&outcome));
+        CurvePoint {
+            cache_time_s,
+            connections: known.connections,
+            connections_if_path_survives: possible.connections,
+            saved_s: known.saved_s,
+            saved_s_if_path_survives: possible.saved_s,
+        }
     }
 
     fn bridged(&self, outcome: &Outcome) -> Bridged {
@@ -247,10 +254,7 @@ fn total_outcome(destinations: &[Destination], i: usize, cache_time_us: u64) -> 
             saved_connections: sum.saved_connections + one.saved_connections,
             tls_handshakes: sum.tls_handshakes + one.tls_handshakes,
             saved_tls_handshakes: sum.saved_tls_handshakes + one.saved_tls_handshakes,
-            saved_s: match (sum.saved_s, one.saved_s) {
-                (Some(a), Some(b)) => Some(a + b),
-                (a, b) => a.or(b),
-            },
+            saved_s: sum_of_known(sum.saved_s, one.saved_s),
             unpriced_connections: sum.unpriced_connections + one.unpriced_connections,
             peak_open: sum.peak_open + one.peak_open,
         })
@@ -264,13 +268,26 @@ fn total_outcome(destinations: &[Destination], i: usize, cache_time_us: u64) -> 
 
 fn total_point(destinations: &[Destination], i: usize, cache_time_s: f64) -> CurvePoint {
     let points = destinations.iter().filter_map(|one| one.curve.get(i));
-    let none = CurvePoint { cache_time_s, connections: 0, connections_if_path_survives: 0 };
+    let none = CurvePoint { cache_time_s, ..CurvePoint::default() };
     points.fold(none, |sum, one| CurvePoint {
         connections: sum.connections + one.connections,
         connections_if_path_survives: sum.connections_if_path_survives
             + one.connections_if_path_survives,
+        saved_s: sum_of_known(sum.saved_s, one.saved_s),
+        saved_s_if_path_survives: sum_of_known(
+            sum.saved_s_if_path_survives,
+            one.saved_s_if_path_survives,
+        ),
         ..sum
     })
+}
+
+/// The sum; unknown only if both are.
+fn sum_of_known(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    }
 }
 
 fn less(observed: u64, needed: u64) -> i64 {

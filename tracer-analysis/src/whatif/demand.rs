@@ -29,6 +29,7 @@ pub struct Demand {
     others: Cell,
     pools: HashMap<(String, Option<u32>, u16), u32>,
     messages: usize,
+    max_messages: usize,
 }
 
 /// Connections to one address by the host of their greeting.
@@ -73,7 +74,13 @@ impl Demand {
 
     /// A demand that keeps at most `max_destinations` pairs of address and greeting host apart.
     pub fn new(max_destinations: usize) -> Self {
+        Self::with_room_for(Self::MESSAGES, max_destinations)
+    }
+
+    /// The same for at most `max_messages` messages.
+    pub fn with_room_for(max_messages: usize, max_destinations: usize) -> Self {
         Self {
+            max_messages,
             max_destinations,
             destinations: 0,
             addresses: BTreeMap::new(),
@@ -87,7 +94,7 @@ impl Demand {
     pub fn add(&mut self, connection: &Connection) {
         let spans = connection.transaction_spans_us.as_deref().unwrap_or_default();
         let pool = self.pool(connection);
-        let room = self.messages + spans.len() <= Self::MESSAGES;
+        let room = self.messages + spans.len() <= self.max_messages;
         let Some(cell) = self.cell(connection) else {
             self.others.count(connection, &[]);
             return;

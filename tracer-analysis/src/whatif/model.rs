@@ -185,7 +185,7 @@ pub struct Bridged {
 }
 
 /// A point of the curve.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct CurvePoint {
     /// How long connections are kept, in seconds.
     pub cache_time_s: f64,
@@ -193,4 +193,11 @@ pub struct CurvePoint {
     pub connections: u64,
     /// The same if longer gaps are survived as well.
     pub connections_if_path_survives: u64,
+    /// Set-up time saved, in seconds, as in [`Bridged::saved_s`], if no gap is bridged but those that the
+    /// path is known to survive.
+    #[serde(default)]
+    pub saved_s: Option<f64>,
+    /// The same if longer gaps are survived as well.
+    #[serde(default)]
+    pub saved_s_if_path_survives: Option<f64>,
 }
