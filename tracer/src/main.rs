@@ -17,6 +17,7 @@ mod outlets;
 mod output;
 mod probe;
 mod recording;
+mod replay;
 mod report;
 mod sink;
 mod status;

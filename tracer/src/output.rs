@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tracer_analysis::report::Report;
+use tracer_analysis::{report::Report, whatif::WhatIf};
 
 use crate::{
     cli::{Format, OutputArgs},
-    sink::{csv, hgrm, hlog, json, text},
+    sink::{csv, hgrm, hlog, html, json, text},
 };
 
 /// An output that is open before tracing begins, so that a bad path fails at once.
@@ -57,8 +57,14 @@ impl Output {
         self.path.as_ref().map_or_else(|| "stdout".into(), |path| path.display().to_string())
     }
 
-    /// Writes a report. A reader that went away is no error.
-    pub(crate) fn report(self, report: &Report, format: Format, top: usize) -> Result<()> {
+    /// Writes a report; `what_if` is shown by HTML only. A reader that went away is no error.
+    pub(crate) fn report(
+        self,
+        report: &Report,
+        what_if: Option<&WhatIf>,
+        format: Format,
+        top: usize,
+    ) -> Result<()> {
         let name = self.name();
         let out = match self.target {
             Target::Directory(directory) => return hgrm::write(report, &directory),
@@ -69,6 +75,7 @@ impl Output {
             Format::Json => json::write(report, &mut out),
             Format::Csv => csv::write(report, &mut out),
             Format::Hlog => hlog::write(report, &mut out),
+            Format::Html => html::write(report, what_if, &mut out, &html::HtmlOptions { top }),
             Format::Text | Format::Jsonl | Format::Hgrm => {
                 text::write(report, &mut out, &text::TextOptions { top })
             }

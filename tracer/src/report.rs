@@ -12,6 +12,7 @@ use tracer_analysis::{
     recording::{Filters, Header, HookState, HookStatus, Line, Trailer, Trust},
     report::{Context, Report},
     utc::Utc,
+    whatif::WhatIf,
 };
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     names,
     output::{Output, closed_pipe_is_fine},
     recording::{self, Writer},
+    replay::Replay,
     status::Status,
 };
 
@@ -30,12 +32,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     if format == Format::Jsonl {
         return copy(args, by, output);
     }
-    let hdr = format.needs_histograms();
-    let mut report = on(&args.files, by, args.output.max_destinations, hdr)?;
+    let (most, hdr) = (args.output.max_destinations, format.needs_histograms());
+    let replay = Replay::for_format(format, most);
+    let (mut report, what_if) = replayed(&args.files, by, most, hdr, replay)?;
     if args.output.resolve {
         names::add(&mut report);
     }
-    output.report(&report, format, args.output.top)?;
+    output.report(&report, what_if.as_ref(), format, args.output.top)?;
     Ok(args.fail_on.status(&report))
 }
 
@@ -46,12 +49,30 @@ pub(crate) fn on(
     max_destinations: usize,
     hdr: bool,
 ) -> Result<Report> {
+    replayed(files, by, max_destinations, hdr, None).map(|(report, _)| report)
+}
+
+/// The same, and what its messages would have needed under other policies.
+fn replayed(
+    files: &[impl AsRef<Path>],
+    by: Grouping,
+    max_destinations: usize,
+    hdr: bool,
+    mut replay: Option<Replay>,
+) -> Result<(Report, Option<WhatIf>)> {
     let mut fold = Fold::new(max_destinations);
     let mut recordings = Recordings::default();
     for path in files {
-        recordings.read(path.as_ref(), |line| add(&mut fold, line))?;
+        recordings.read(path.as_ref(), |line| {
+            add(&mut fold, line);
+            if let (Some(replay), Line::Connection(connection)) = (&mut replay, line) {
+                replay.add(connection);
+            }
+        })?;
     }
-    Ok(Report::new(&fold, by, recordings.context(hdr)))
+    let report = Report::new(&fold, by, recordings.context(hdr));
+    let what_if = replay.map(|replay| replay.answer(&report));
+    Ok((report, what_if))
 }
 
 /// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.

@@ -234,7 +234,7 @@ pub(crate) struct OutputArgs {
     /// Most destinations kept apart; the rest is one row, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
-    /// Destinations shown in the text report
+    /// Destinations shown in the text report, and with charts in HTML
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) top: usize,
 }
@@ -253,6 +253,8 @@ pub(crate) enum Format {
     Hlog,
     /// Histograms as percentile text, one file each below --output
     Hgrm,
+    /// The report as one HTML file with charts, for a browser or to print
+    Html,
 }
 
 impl OutputArgs {
@@ -263,9 +265,9 @@ impl OutputArgs {
 }
 
 impl Format {
-    /// Whether the report must hold the histograms themselves.
+    /// Whether the report must hold the histograms themselves, and the course over time.
     pub(crate) fn needs_histograms(self) -> bool {
-        matches!(self, Self::Json | Self::Hlog | Self::Hgrm)
+        matches!(self, Self::Json | Self::Hlog | Self::Hgrm | Self::Html)
     }
 }
 

@@ -26,7 +26,8 @@ fn lines(of: &Destination, width: usize) -> Option<String> {
     })
 }
 
-fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
+/// What is known, item by item.
+pub(super) fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     let mut parts = Vec::new();
     let died: u64 = idle.deaths.values().sum();
     match idle.survived_s {

@@ -5,6 +5,7 @@ pub(crate) mod compare_text;
 pub(crate) mod csv;
 pub(crate) mod hgrm;
 pub(crate) mod hlog;
+pub(crate) mod html;
 mod idle_text;
 pub(crate) mod json;
 mod name_text;

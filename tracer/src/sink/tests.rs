@@ -15,7 +15,12 @@ use super::{
 
 const START: &str = "2026-11-22T03:00:00Z";
 
-fn connection(dst: &str, host: Option<&str>, start_s: u64, lifetime_ms: u64) -> Connection {
+pub(super) fn connection(
+    dst: &str,
+    host: Option<&str>,
+    start_s: u64,
+    lifetime_ms: u64,
+) -> Connection {
     let line = serde_json::json!({
         "schema": 1, "id": "0000000000000001", "host": "mx1.example.net", "start": START,
         "seen_from": "connect", "family": if dst.contains(':') { "ipv6" } else { "ipv4" },
@@ -30,7 +35,7 @@ fn connection(dst: &str, host: Option<&str>, start_s: u64, lifetime_ms: u64) -> 
     Connection { start: connection.start.plus_micros(start_s * 1_000_000), ..connection }
 }
 
-fn failed(dst: &str, start_s: u64, errno: &str) -> Connection {
+pub(super) fn failed(dst: &str, start_s: u64, errno: &str) -> Connection {
     Connection {
         connect_us: None,
         banner_us: None,
@@ -46,7 +51,7 @@ fn failed(dst: &str, start_s: u64, errno: &str) -> Connection {
     }
 }
 
-fn hook(hook: &str, state: HookState, reason: Option<&str>) -> HookStatus {
+pub(super) fn hook(hook: &str, state: HookState, reason: Option<&str>) -> HookStatus {
     HookStatus {
         hook: hook.to_owned(),
         fact: format!("what {hook} records"),

@@ -92,7 +92,8 @@ pub(super) fn window(window: &Window) -> String {
     format!("{start} to {end} UTC ({})", duration(window.duration_s))
 }
 
-fn filters(filters: Option<&Filters>) -> String {
+/// The filters in words.
+pub(super) fn filters(filters: Option<&Filters>) -> String {
     let Some(filters) = filters else { return "filters not known, or not the same".to_owned() };
     let comm: Vec<String> = filters.comm.iter().map(|comm| safe(comm)).collect();
     let dest: Vec<String> = filters.dest.iter().map(|dest| safe(dest)).collect();
@@ -248,7 +249,7 @@ messages are known; exact: those of them where no other number is possible
 ";
 
 /// How messages were counted.
-fn methods(of: &Destination) -> String {
+pub(super) fn methods(of: &Destination) -> String {
     let methods = of.counted_by.iter().map(|(method, counted)| {
         let method = match method {
             TransactionsMethod::Replies => "replies",
@@ -309,6 +310,18 @@ fn family_rows(of: &Destination) -> Option<[Row; 3]> {
 
 /// How the connections of a destination ended, in words beside a key of `width` columns.
 fn ending_lines(of: &Destination, width: usize) -> String {
+    let parts = endings(of);
+    let key = safe(&of.key);
+    if key.len() <= width {
+        wrap_list(&format!("{key:width$}  "), width + 2, &parts)
+    } else {
+        let margin = width + 2;
+        format!("{}{}", wrap("", 2, &key), wrap_list(&" ".repeat(margin), margin, &parts))
+    }
+}
+
+/// The same item by item.
+pub(super) fn endings(of: &Destination) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     if of.connect_failures > 0 {
         let errors = of.failures.iter().map(|(name, &n)| {
@@ -321,13 +334,7 @@ fn ending_lines(of: &Destination, width: usize) -> String {
     parts.extend(sessions.map(|(&cause, &n)| format!("{} {}", grouped(n), in_words(cause))));
     let others = of.greeting_codes.iter().filter(|(code, _)| **code != 220);
     parts.extend(others.map(|(code, &n)| format!("{} greeted with {code}", grouped(n))));
-    let key = safe(&of.key);
-    if key.len() <= width {
-        wrap_list(&format!("{key:width$}  "), width + 2, &parts)
-    } else {
-        let margin = width + 2;
-        format!("{}{}", wrap("", 2, &key), wrap_list(&" ".repeat(margin), margin, &parts))
-    }
+    parts
 }
 
 /// Longest key that stands beside the words.

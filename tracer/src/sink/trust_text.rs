@@ -64,7 +64,8 @@ fn hooks(hooks: &[HookStatus]) -> String {
     text
 }
 
-fn cost(report: &Report) -> String {
+/// What tracing cost.
+pub(super) fn cost(report: &Report) -> String {
     let used = |cpu_us: Option<u64>, share: Option<f64>| match (cpu_us, share) {
         (Some(cpu_us), Some(share)) => {
             format!("{:.2} s CPU ({:.2} % of one core)", cpu_us as f64 / 1e6, share * 100.0)

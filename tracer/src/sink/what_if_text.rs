@@ -125,7 +125,8 @@ fn destination(of: &Destination, name: &str) -> String {
     text
 }
 
-fn path_words(path: &PathSummary) -> String {
+/// What the path does to idle connections.
+pub(super) fn path_words(path: &PathSummary) -> String {
     let seconds = |s: f64| format!("{s:.1} s");
     let mut parts = vec![match path.survived_s {
         Some(s) => format!("alive after {} idle", seconds(s)),
@@ -139,7 +140,8 @@ fn path_words(path: &PathSummary) -> String {
     parts.join("; ")
 }
 
-fn ran_words(ran: &AsItRan, observed: u64) -> String {
+/// The policy that ran, and how well its replay fits.
+pub(super) fn ran_words(ran: &AsItRan, observed: u64) -> String {
     let kept = match ran.cache_time_s {
         Some(s) if ran.kept_share > 0.0 => {
             format!("kept for {s:.1} s after {:.0} % of messages; ", ran.kept_share * 100.0)

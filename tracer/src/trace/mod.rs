@@ -36,6 +36,7 @@ use crate::{
         Settings,
         preflight::{Machine, Severity},
     },
+    replay::Replay,
     status::Status,
 };
 
@@ -98,6 +99,8 @@ struct Trace {
     table: Table,
     fold: Fold,
     grouping: Grouping,
+    /// For a report that shows it.
+    replay: Option<Replay>,
     outlets: Outlets,
     header: Header,
     connections: u64,
@@ -137,6 +140,7 @@ impl Trace {
             table,
             fold,
             grouping,
+            replay: Replay::for_format(args.output.format, args.output.max_destinations),
             outlets,
             header,
             connections: 0,
@@ -178,10 +182,13 @@ impl Trace {
 
     /// Takes what waits in the kernel. Returns the number of records.
     fn drain(&mut self) -> usize {
-        let Self { kernel, table, fold, outlets, connections, .. } = self;
+        let Self { kernel, table, fold, replay, outlets, connections, .. } = self;
         let taken = kernel.drain(table, |connection| {
             *connections += 1;
             fold.add(&connection);
+            if let Some(replay) = replay {
+                replay.add(&connection);
+            }
             outlets.line(&Line::Connection(Box::new(connection)));
         });
         outlets.flush();
@@ -226,6 +233,9 @@ impl Trace {
         for connection in self.kernel.remaining(&mut self.table, now_ns) {
             self.connections += 1;
             self.fold.add(&connection);
+            if let Some(replay) = &mut self.replay {
+                replay.add(&connection);
+            }
             self.outlets.line(&Line::Connection(Box::new(connection)));
         }
         let end = self.table.utc(now_ns);
@@ -239,7 +249,8 @@ impl Trace {
             names::add(&mut report);
         }
         if let Some(output) = self.outlets.report.take() {
-            output.report(&report, args.output.format, args.output.top)?;
+            let what_if = self.replay.as_ref().map(|replay| replay.answer(&report));
+            output.report(&report, what_if.as_ref(), args.output.format, args.output.top)?;
         }
         self.outlets.outcome()?;
         Ok(report)
