@@ -37,6 +37,8 @@ pub enum Prerequisite {
     Exim,
     /// OpenSMTPD can be unpacked for a test.
     Opensmtpd,
+    /// A browser without a window.
+    Chromium,
     /// The scripted client and server in Python, and a certificate for the latter.
     Scripts,
 }
@@ -70,6 +72,7 @@ impl Prerequisite {
             }
             Self::Exim => return missing_package(Package::Exim),
             Self::Opensmtpd => return missing_package(Package::Opensmtpd),
+            Self::Chromium => &["chromium"],
             Self::Scripts => &["python3", "openssl"],
         };
         missing_program(programs)

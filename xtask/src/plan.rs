@@ -46,6 +46,7 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("bpftool", "bpftool"),
+    ("chromium", "chromium"),
 ];
 
 /// Mail servers that Debian does not install beside Postfix. They are downloaded only: each test unpacks
