@@ -3,6 +3,7 @@
 mod assemble;
 mod decrypted;
 mod ending;
+mod kept_turns;
 mod messages;
 mod owners;
 mod record;
@@ -11,6 +12,7 @@ mod replies;
 mod table;
 mod turns;
 
+pub use kept_turns::{TURNS_KEPT, TurnSpan, TurnSpans};
 pub use record::{
     Connection, EndCause, EndDuring, EndSuspect, Family, Kind, Owner, SCHEMA, SeenFrom, Tls,
     TransactionsMethod,

@@ -6,9 +6,10 @@ use std::collections::{HashMap, HashSet};
 use tracer_common::record::{ConnectionState, ReplySegment};
 
 use super::{
-    Connection,
+    Connection, TurnSpans,
     assemble::assemble,
     decrypted::Decrypted,
+    kept_turns::KeptTurns,
     owners::{Owners, comm},
     replies::Replies,
     turns::Turns,
@@ -57,12 +58,14 @@ pub struct Table {
     entries: HashMap<u64, Entry>,
     limit: usize,
     full: u64,
+    /// Turns as they were, if somebody watches.
+    turns: Option<Box<KeptTurns>>,
 }
 
 impl Table {
     /// An empty table of at most `limit` connections.
     pub fn new(context: Context, limit: usize) -> Self {
-        Self { context, entries: HashMap::new(), limit, full: 0 }
+        Self { context, entries: HashMap::new(), limit, full: 0, turns: None }
     }
 
     /// Takes a record of the kernel. Returns the connection if it ended.
@@ -70,6 +73,9 @@ impl Table {
         match event {
             Event::Closed(state) => Some(self.close(state, state.closed_ns)),
             Event::Turns(batch) => {
+                if let Some(turns) = &mut self.turns {
+                    turns.batch(batch);
+                }
                 if let Some(entry) = self.entry(batch.id) {
                     entry.lengths.opened_by(Mta::of(&comm(&batch.comm)));
                     for turn in batch.in_use() {
@@ -111,7 +117,34 @@ impl Table {
     /// The connection of `state`, at its end or, if it is still open, at `now_ns`. Forgets it.
     pub fn close(&mut self, state: &ConnectionState, now_ns: u64) -> Connection {
         let entry = self.entries.remove(&state.id).unwrap_or_default();
+        if let Some(turns) = &mut self.turns {
+            turns.end(state);
+        }
         assemble(state, entry, now_ns, &self.context)
+    }
+
+    /// The connection of `state`, which is under way, as it stands at `now_ns`, with its turns as far as
+    /// they are kept.
+    pub fn so_far(&self, state: &ConnectionState, now_ns: u64) -> (Connection, TurnSpans) {
+        let entry = self.entries.get(&state.id).cloned().unwrap_or_default();
+        let turns = self.turns.as_ref().map(|turns| turns.so_far(state)).unwrap_or_default();
+        (assemble(state, entry, now_ns, &self.context), turns)
+    }
+
+    /// The host in the greeting of the connection `id`, if it is known by now.
+    pub fn greeting_host(&self, id: u64) -> Option<&str> {
+        self.entries.get(&id)?.replies.greeting()?.host.as_deref()
+    }
+
+    /// Keeps the last turns of each connection from now on, in bounded memory.
+    pub fn keep_turns(&mut self) {
+        self.turns.get_or_insert_default();
+    }
+
+    /// The turns of the connections that ended since the last call, by the id of their record; nothing
+    /// unless they are [kept](Self::keep_turns).
+    pub fn take_ended_turns(&mut self) -> Vec<(String, TurnSpans)> {
+        self.turns.as_mut().map(|turns| turns.take_ended()).unwrap_or_default()
     }
 
     /// The UTC of `boot_ns` nanoseconds of `CLOCK_BOOTTIME`.
@@ -127,6 +160,9 @@ impl Table {
     /// Forgets every connection that is not in `live`: its end was lost.
     pub fn keep_only(&mut self, live: &HashSet<u64>) {
         self.entries.retain(|id, _| live.contains(id));
+        if let Some(turns) = &mut self.turns {
+            turns.keep_only(live);
+        }
     }
 
     /// Times something could not be remembered because the table was full.
@@ -237,6 +273,23 @@ mod tests {
         assert!(table.event(&Event::Closed(Box::new(state()))).is_some());
         table.keep_only(&HashSet::new());
         assert!(!table.is_full());
+    }
+
+    #[test]
+    fn looking_at_a_connection_changes_nothing() {
+        let mut table = table(10);
+        table.keep_turns();
+        let mut batch = TurnBatch { id: 0xabc, count: 1, ..TurnBatch::zeroed() };
+        batch.turns[0] = Turn { start_ns: 12 * SECOND, last_ns: 12 * SECOND, ..Turn::zeroed() };
+        table.event(&Event::Turns(Box::new(batch)));
+        let open = ConnectionState { local_fin_ns: 0, closed_ns: 0, ..state() };
+        let (connection, turns) = table.so_far(&open, 30 * SECOND);
+        assert_eq!((connection.end_cause, connection.turns), (EndCause::Open, Some(3)));
+        let starts: Vec<_> = turns.spans.iter().map(|turn| turn.start_us).collect();
+        assert_eq!((starts, turns.omitted), (vec![2_000_000, 6_000_000], 0));
+        assert_eq!(table.so_far(&open, 30 * SECOND), (connection.clone(), turns.clone()));
+        assert_eq!(table.close(&open, 30 * SECOND), connection);
+        assert_eq!(table.take_ended_turns(), [(connection.id, turns)]);
     }
 
     #[test]

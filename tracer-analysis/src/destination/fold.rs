@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     connection::{Connection, Family},
-    destination::{Aggregate, Course, Group, Grouping, Groups, Timeline, group::Cell},
+    destination::{Aggregate, Course, Group, Grouping, Groups, OTHER, Timeline, group::Cell},
     utc::Utc,
 };
 
@@ -125,6 +125,21 @@ impl Fold {
     /// The destinations, worst first; what was over the limit comes last as [`super::OTHER`].
     pub fn groups(&self, by: impl Into<Grouping>) -> Groups<'_> {
         Groups::new(&self.addresses, &self.others, by.into(), self.max_destinations)
+    }
+
+    /// Key of the destination in which a connection to `address` counts whose server is called `host`; of
+    /// one that does not exist yet, that which it will have.
+    pub fn key(&self, by: Grouping, address: IpAddr, host: Option<&str>) -> String {
+        let address = address.to_canonical();
+        let host = host.map(normal_host).filter(|host| !host.is_empty());
+        match self.addresses.get(&address) {
+            Some(known) => {
+                let own = host.as_deref().filter(|host| known.hosts.contains_key(*host));
+                by.key(address, own.or(known.usual_host()))
+            }
+            None if self.addresses.len() >= self.max_destinations => OTHER.to_owned(),
+            None => by.key(address, host.as_deref()),
+        }
     }
 
     /// All connections as one destination with the key `key`.

@@ -94,6 +94,14 @@ impl<'a> Groups<'a> {
         Self { plans: plans.into_iter() }
     }
 
+    /// The group with the key `key`, if it is among those that are left.
+    pub fn named(mut self, key: &str) -> Option<Group> {
+        while self.plans.as_slice().first()?.key != key {
+            self.plans.next();
+        }
+        self.next()
+    }
+
     /// Number of groups that are left, [`OTHER`] included.
     pub fn len(&self) -> usize {
         self.plans.len()

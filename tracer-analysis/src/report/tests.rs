@@ -7,7 +7,7 @@ use crate::{
         sample::{any_connection, connection, failed},
     },
     recording::{Filters, Overhead, Trust},
-    report::{Context, Report},
+    report::{Context, Destination, Report, TOTAL},
     utc::Utc,
 };
 
@@ -143,4 +143,21 @@ proptest! {
             prop_assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         }
     }
+}
+
+#[test]
+fn one_destination_alone_says_what_the_report_says() {
+    let mut fold = Fold::new(10);
+    fold.add(&connection("192.0.2.1", 0, 5_000_000));
+    fold.add(&failed("192.0.2.1", 1_000_000, 100, "ECONNREFUSED"));
+    fold.add(&connection("192.0.2.2", 0, 5_000_000));
+    let Context { start, end, .. } = context();
+    let report = Report::new(&fold, GroupBy::Address, context());
+    for destination in &report.destinations {
+        let alone = Destination::of(&fold, GroupBy::Address, &destination.key, start, end);
+        assert_eq!(alone.as_ref(), Some(destination));
+    }
+    assert_eq!(Destination::of(&fold, GroupBy::Address, "192.0.2.9", start, end), None);
+    let total = Destination::of(&fold, GroupBy::Address, TOTAL, start, end).unwrap();
+    assert_eq!(total.connections, 3);
 }

@@ -248,3 +248,31 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A connection that is looked up is found where it was counted.
+    #[test]
+    fn key_of_a_connection_is_that_of_its_group(
+        connections in prop::collection::vec(any_connection(), 1..30),
+    ) {
+        let fold = fold(100, &connections);
+        for by in GroupBy::ALL {
+            let mut counts = std::collections::BTreeMap::<String, u64>::new();
+            for it in &connections {
+                *counts.entry(fold.key(by, it.dst, it.banner_host.as_deref())).or_default() += 1;
+            }
+            let groups = fold.groups(by).map(|group| (group.key, group.all.connections));
+            prop_assert_eq!(counts, groups.collect());
+        }
+    }
+}
+
+#[test]
+fn one_group_can_be_asked_for() {
+    let all = [connection("192.0.2.1", 0, 1), connection("192.0.2.2", 0, 1)];
+    let fold = fold(2, &all);
+    let group = fold.groups(GroupBy::Address).named("192.0.2.2").unwrap();
+    assert_eq!((group.key.as_str(), group.all.connections), ("192.0.2.2", 1));
+    assert!(fold.groups(GroupBy::Address).named("192.0.2.3").is_none());
+    assert_eq!(fold.key(GroupBy::Address, "192.0.2.3".parse().unwrap(), None), OTHER);
+}
