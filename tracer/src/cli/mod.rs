@@ -137,6 +137,10 @@ pub(crate) struct TraceArgs {
     pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) rotation: RotationArgs,
+    /// Time after which output that goes on while tracing is brought up to date;
+    /// the length of an interval of --format hlog
+    #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s")]
+    pub(crate) interval: Duration,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Size of the ring buffer; rounded up to a power of two of pages
@@ -178,6 +182,9 @@ pub(crate) struct ReportArgs {
     /// Recordings, plain or .zst; - for stdin
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Length of an interval of --format hlog
+    #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s")]
+    pub(crate) interval: Duration,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
@@ -314,6 +321,13 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A time between outputs: 0.1 s at least, which is how often the kernel is asked.
+fn interval(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(100);
+    let time = duration(text)?;
+    if time < SHORTEST { Err("must be 100ms or longer".into()) } else { Ok(time) }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be longer than 0".into()),
@@ -352,6 +366,7 @@ mod tests {
             ["--dest", "192.0.2.0/33"],
             ["--duration", "0s"],
             ["--duration", "soon"],
+            ["--interval", "99ms"],
             ["--comm", "sixteen-bytes-xx"],
             ["--group-by", "colour"],
             ["--rotate-size", "5M"], // nothing is recorded
