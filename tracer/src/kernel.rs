@@ -183,6 +183,18 @@ impl Kernel {
         self.held().map(|state| state.id).collect()
     }
 
+    /// Connections that the kernel side holds, at most `limit`, and whether these are all. Costs two system
+    /// calls for each.
+    pub(crate) fn held_at_most(&self, limit: usize) -> (Vec<ConnectionState>, bool) {
+        let mut held: Vec<_> = self.held().take(limit + 1).collect();
+        let all = held.len() <= limit;
+        held.truncate(limit);
+        // Where entries come and go meanwhile, one may be met twice.
+        held.sort_unstable_by_key(|state| state.id);
+        held.dedup_by_key(|state| state.id);
+        (held, all)
+    }
+
     fn held(&self) -> impl Iterator<Item = ConnectionState> {
         self.connections.iter().filter_map(|entry| {
             let (_, bytes) = entry.ok()?;

@@ -273,6 +273,25 @@ impl Connection {
         self.start.plus_micros(self.lifetime_us.unwrap_or(0))
     }
 
+    /// Whether it ended without ever having been established.
+    pub fn failed(&self) -> bool {
+        match self.end_cause {
+            EndCause::Open => false,
+            EndCause::ConnectError => true,
+            _ => !self.established(),
+        }
+    }
+
+    /// Whether it was established and died: reset by the other side, timed out, or closed without an
+    /// answer.
+    pub fn died(&self) -> bool {
+        !self.failed()
+            && matches!(
+                self.end_cause,
+                EndCause::RstReceived | EndCause::Timeout | EndCause::Unanswered
+            )
+    }
+
     /// Whether the TCP handshake was completed.
     pub fn established(&self) -> bool {
         self.seen_from == SeenFrom::Midlife || self.connect_us.is_some()

@@ -128,12 +128,12 @@ impl Aggregate {
     fn add_ending(&mut self, connection: &Connection) {
         if connection.end_cause == EndCause::Open {
             self.open += 1;
-        } else if failed(connection) {
+        } else if connection.failed() {
             self.connect_failures += 1;
             *self.failed_endings.entry(connection.end_cause).or_default() += 1;
             let name = connection.connect_error.as_deref().unwrap_or(GAVE_UP);
             count(&mut self.failures, name, 1, FAILURE_NAMES, OTHER_FAILURE);
-        } else if DEATHS.contains(&connection.end_cause) {
+        } else if connection.died() {
             self.died += 1;
         }
     }
@@ -155,7 +155,7 @@ impl Aggregate {
         let spans = connection.transaction_spans_us.iter().flatten();
         self.transaction_us.extend(spans.map(|[begin, end]| end.saturating_sub(*begin)));
         self.final_reply_us.extend(connection.final_reply_us.iter().flatten().copied());
-        if connection.end_cause == EndCause::Open || failed(connection) {
+        if connection.end_cause == EndCause::Open || connection.failed() {
             return;
         }
         self.lifetime_us.extend(connection.lifetime_us);
@@ -222,18 +222,6 @@ impl Aggregate {
         let failed = |cause| self.failed_endings.get(cause).copied().unwrap_or(0);
         let sessions = self.endings.iter().map(|(cause, n)| (*cause, n - failed(cause)));
         sessions.filter(|&(_, n)| n > 0).collect()
-    }
-}
-
-/// Ends of an established connection that nobody wanted.
-const DEATHS: [EndCause; 3] = [EndCause::RstReceived, EndCause::Timeout, EndCause::Unanswered];
-
-/// Whether the connection ended without ever having been established.
-fn failed(connection: &Connection) -> bool {
-    match connection.end_cause {
-        EndCause::Open => false,
-        EndCause::ConnectError => true,
-        _ => !connection.established(),
     }
 }
 

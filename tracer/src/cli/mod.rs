@@ -141,6 +141,9 @@ pub(crate) struct TraceArgs {
     /// the length of an interval of --format hlog
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s")]
     pub(crate) interval: Duration,
+    /// No live view, although this is a terminal
+    #[arg(long)]
+    pub(crate) no_tui: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Size of the ring buffer; rounded up to a power of two of pages

@@ -17,13 +17,18 @@ pub(super) fn idle_sessions(shown: &[Destination], key: usize) -> String {
 }
 
 fn lines(of: &Destination, width: usize) -> Option<String> {
-    let text = parts(of, of.idle_limit.as_ref()?).join(", ");
+    let text = sentence(of)?;
     let (key, margin) = (safe(&of.key), width + 2);
     Some(if key.len() <= width {
         wrap(&format!("{key:width$}  "), margin, &text)
     } else {
         format!("{}{}", wrap("", 2, &key), wrap(&" ".repeat(margin), margin, &text))
     })
+}
+
+/// What became of idle sessions, in words; `None` if there were none.
+pub(crate) fn sentence(of: &Destination) -> Option<String> {
+    Some(parts(of, of.idle_limit.as_ref()?).join(", "))
 }
 
 /// What is known, item by item.

@@ -1,7 +1,7 @@
 //! Numbers for people. In tables none is wider than six columns.
 
 /// A count for a table: all digits up to 999999, then `1.23M`.
-pub(super) fn cell(n: u64) -> String {
+pub(crate) fn cell(n: u64) -> String {
     if n < 1_000_000 { n.to_string() } else { scaled(n as f64, "") }
 }
 
@@ -18,17 +18,17 @@ fn measure(us: Option<u64>, unit_us: f64) -> String {
 }
 
 /// Microseconds as milliseconds.
-pub(super) fn milliseconds(us: Option<u64>) -> String {
+pub(crate) fn milliseconds(us: Option<u64>) -> String {
     measure(us, 1e3)
 }
 
 /// Microseconds as seconds.
-pub(super) fn seconds(us: Option<u64>) -> String {
+pub(crate) fn seconds(us: Option<u64>) -> String {
     measure(us, 1e6)
 }
 
 /// Bytes with a decimal unit: `12 kB`.
-pub(super) fn bytes(n: Option<u64>) -> String {
+pub(crate) fn bytes(n: Option<u64>) -> String {
     match n {
         None => "-".to_owned(),
         Some(n) if n < 1000 => format!("{n} B"),
@@ -55,7 +55,7 @@ fn scaled(mut value: f64, unit: &str) -> String {
 }
 
 /// A count in a sentence: `1,234,567`.
-pub(super) fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -68,12 +68,12 @@ pub(super) fn grouped(n: u64) -> String {
 }
 
 /// A count and what is counted: `1 host`, `2 hosts`.
-pub(super) fn plural(n: u64, one: &str, many: &str) -> String {
+pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(n), if n == 1 { one } else { many })
 }
 
 /// A length of time in its two largest units: `1 h 30 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
     }

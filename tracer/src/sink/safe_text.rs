@@ -8,7 +8,7 @@ pub(super) const WIDTH: usize = 80;
 /// `text` without anything that a terminal could act on or that could pass for something else:
 /// everything but printable ASCII becomes `\xNN` or `\u{...}`. Host names, command names and keys come
 /// from the network or from files.
-pub(super) fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -340,7 +340,7 @@ pub(super) fn endings(of: &Destination) -> Vec<String> {
 /// Longest key that stands beside the words.
 const ENDING_KEY: usize = 30;
 
-const fn in_words(cause: EndCause) -> &'static str {
+pub(crate) const fn in_words(cause: EndCause) -> &'static str {
     match cause {
         EndCause::LocalFin => "closed by us",
         EndCause::PeerFin => "closed by the server",

@@ -2,19 +2,20 @@
 
 use tracer_analysis::recording::{Header, HookState, HookStatus};
 
+use crate::diagnostics::say;
+
 /// Says on stderr that tracing has begun, and which facts will be missing.
 pub(super) fn announce(header: &Header) {
     let attached = header.hooks.iter().filter(|hook| hook.state == HookState::Attached).count();
     let ports: Vec<String> = header.filters.dport.iter().map(ToString::to_string).collect();
-    eprintln!(
-        "smtptrace: tracing TCP to port {}; {attached} of {} hooks as wanted; Ctrl-C ends with the \
-         report",
+    say(&format!(
+        "tracing TCP to port {}; {attached} of {} hooks as wanted; Ctrl-C ends with the report",
         ports.join(","),
         header.hooks.len()
-    );
+    ));
     for hook in header.hooks.iter().filter(|hook| hook.state == HookState::Unavailable) {
         let reason = hook.reason.as_deref().unwrap_or_default();
-        eprintln!("smtptrace: without {} ({}): {reason}", hook.hook, hook.fact);
+        say(&format!("without {} ({}): {reason}", hook.hook, hook.fact));
     }
 }
 
@@ -22,7 +23,7 @@ pub(super) fn announce(header: &Header) {
 pub(super) fn announce_library(library: &HookStatus) {
     let name = library.hook.escape_debug();
     match &library.reason {
-        None => eprintln!("smtptrace: {}: attached to {name}", library.fact),
-        Some(reason) => eprintln!("smtptrace: without {name} ({}): {reason}", library.fact),
+        None => say(&format!("{}: attached to {name}", library.fact)),
+        Some(reason) => say(&format!("without {name} ({}): {reason}", library.fact)),
     }
 }

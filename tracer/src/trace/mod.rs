@@ -2,6 +2,7 @@
 
 mod announce;
 mod settings;
+mod show;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::{
     cli::TraceArgs,
     clock,
     kernel::Kernel,
+    live::{self, Asked, Live},
     names,
     outlets::Outlets,
     probe::{
@@ -72,7 +74,7 @@ pub(crate) fn run_beside(
         .context("cannot start the event loop")?;
     let mut trace = Trace::new(args, &settings, clock, outlets, kernel)?;
     begin()?;
-    runtime.block_on(trace.follow(args.duration, has_ended))?;
+    runtime.block_on(trace.follow(args, has_ended))?;
     trace.finish(args)
 }
 
@@ -108,6 +110,8 @@ struct Trace {
     finished: Finished,
     /// CPU time spent before tracing began.
     start_cpu_us: u64,
+    /// The live view, if there is one.
+    live: Option<Live>,
 }
 
 impl Trace {
@@ -129,9 +133,13 @@ impl Trace {
             filters: filters(settings),
         };
         announce(&header);
+        let live = Live::start(args, &header)?;
         outlets.line(&Line::Header(Box::new(header.clone())));
         outlets.flush();
-        let table = Table::new(Context { host, clock }, args.max_connections as usize);
+        let mut table = Table::new(Context { host, clock }, args.max_connections as usize);
+        if live.is_some() {
+            table.keep_turns();
+        }
         let fold = Fold::new(args.output.max_destinations);
         let grouping = args.output.grouping()?;
         let start_cpu_us = own_cpu_us().unwrap_or(0);
@@ -146,15 +154,12 @@ impl Trace {
             connections: 0,
             finished: Finished::default(),
             start_cpu_us,
+            live,
         })
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
-    async fn follow(
-        &mut self,
-        duration: Option<Duration>,
-        has_ended: impl Fn() -> bool,
-    ) -> Result<()> {
+    async fn follow(&mut self, args: &TraceArgs, has_ended: impl Fn() -> bool) -> Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let wake_up = self.kernel.wake_up()?;
@@ -162,7 +167,7 @@ impl Trace {
         let readable = unsafe { AsyncFd::register_with_interest(wake_up, Interest::READABLE) }
             .context("cannot poll the ring buffer")?;
         // A duration beyond any clock is forever.
-        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+        let end = args.duration.and_then(|duration| Instant::now().checked_add(duration));
         let mut period = BUSY;
         while !self.outlets.failed() && !has_ended() && end.is_none_or(|end| Instant::now() < end) {
             let due = Instant::now() + period;
@@ -170,9 +175,11 @@ impl Trace {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
                 guard = readable.readable() => guard?.clear_ready(),
+                asked = live::asked(&mut self.live) => if asked == Asked::End { break },
                 () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
             }
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
+            self.show(args)?;
             if self.outlets.rotation_is_due() {
                 self.rotate()?;
             }
@@ -182,12 +189,15 @@ impl Trace {
 
     /// Takes what waits in the kernel. Returns the number of records.
     fn drain(&mut self) -> usize {
-        let Self { kernel, table, fold, replay, outlets, connections, .. } = self;
+        let Self { kernel, table, fold, replay, outlets, connections, live, .. } = self;
         let taken = kernel.drain(table, |connection| {
             *connections += 1;
             fold.add(&connection);
             if let Some(replay) = replay {
                 replay.add(&connection);
+            }
+            if let Some(live) = live {
+                live.ended(&connection);
             }
             outlets.line(&Line::Connection(Box::new(connection)));
         });
@@ -244,6 +254,7 @@ impl Trace {
         self.outlets.finish_recording();
         self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
         self.outlets.flush();
+        drop(self.live.take()); // the report stays on the screen
         let mut report = self.report(args, end, trust);
         if args.output.resolve {
             names::add(&mut report);
@@ -254,6 +265,13 @@ impl Trace {
         }
         self.outlets.outcome()?;
         Ok(report)
+    }
+
+    /// The report as it stands while the trace goes on.
+    fn report_so_far(&mut self, args: &TraceArgs) -> Result<Report> {
+        let end = self.table.utc(clock::boot_ns()?);
+        let trust = self.trust()?;
+        Ok(self.report(args, end, trust))
     }
 
     fn report(&self, args: &TraceArgs, end: Utc, trust: Trust) -> Report {
