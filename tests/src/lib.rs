@@ -35,6 +35,7 @@ pub mod session;
 pub mod single;
 pub mod sink;
 pub mod socket_statistics;
+pub mod terminal;
 pub mod tls_client;
 pub mod tracer;
 pub mod wait;

@@ -29,6 +29,8 @@ pub enum Prerequisite {
     Bpftool,
     /// A command can be run with fewer privileges.
     Setpriv,
+    /// A terminal that a test can type into and read.
+    Tmux,
     /// Cgroups of version 2.
     Cgroup2,
     /// Python with a module from `PyPI`; see `python`.
@@ -64,6 +66,7 @@ impl Prerequisite {
             Self::Python => &["python3"],
             Self::Bpftool => &["bpftool"],
             Self::Setpriv => &["setpriv"],
+            Self::Tmux => &["tmux", "ps"],
             Self::Cgroup2 => {
                 return cgroup::hierarchy().is_none().then(|| "no cgroup2 is mounted".into());
             }

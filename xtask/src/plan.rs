@@ -47,6 +47,7 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("bpftool", "bpftool"),
     ("chromium", "chromium"),
+    ("tmux", "tmux"),
 ];
 
 /// Mail servers that Debian does not install beside Postfix. They are downloaded only: each test unpacks
