@@ -289,17 +289,19 @@ pub(crate) async fn asked(live: &mut Option<Live>) -> Asked {
     let Some(view) = live else { return std::future::pending().await };
     match view.next().await {
         Ok(asked) => asked,
-        Err(error) => {
-            give_up(live, &error);
-            Asked::Nothing
-        }
+        Err(error) => give_up(live, &error),
     }
 }
 
-/// Gives the terminal back because of `error`.
-pub(crate) fn give_up(live: &mut Option<Live>, error: &io::Error) {
+/// Gives the terminal back because of `error`. If the terminal itself is gone, the trace ends, as it would
+/// without a live view: its hangup may have come and gone unheard.
+pub(crate) fn give_up(live: &mut Option<Live>, error: &io::Error) -> Asked {
     *live = None;
+    if !screen::is_possible() {
+        return Asked::End;
+    }
     diagnostics::say(&format!("the live view ended, tracing goes on: {error}"));
+    Asked::Nothing
 }
 
 /// A new snapshot, with what the view needs.

@@ -179,7 +179,9 @@ impl Trace {
                 () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
             }
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
-            self.show(args)?;
+            if self.show(args)? == Asked::End {
+                break;
+            }
             if self.outlets.rotation_is_due() {
                 self.rotate()?;
             }

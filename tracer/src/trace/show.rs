@@ -8,13 +8,14 @@ use super::{Trace, own_cpu_us};
 use crate::{
     cli::TraceArgs,
     clock,
-    live::{self, LOOKED_AT, Seen},
+    live::{self, Asked, LOOKED_AT, Seen},
 };
 
 impl Trace {
-    /// Has the live view look at the trace, if there is one and it is time to.
-    pub(super) fn show(&mut self, args: &TraceArgs) -> Result<()> {
-        let Some(mut live) = self.live.take() else { return Ok(()) };
+    /// Has the live view look at the trace, if there is one and it is time to. Says whether the trace goes
+    /// on: it does not if the terminal is gone.
+    pub(super) fn show(&mut self, args: &TraceArgs) -> Result<Asked> {
+        let Some(mut live) = self.live.take() else { return Ok(Asked::Nothing) };
         for (id, turns) in self.table.take_ended_turns() {
             live.turns(&id, turns);
         }
@@ -37,9 +38,9 @@ impl Trace {
             shown = live.look(&seen, begin);
         }
         self.live = Some(live);
-        if let Err(error) = shown {
-            live::give_up(&mut self.live, &error);
-        }
-        Ok(())
+        Ok(match shown {
+            Ok(()) => Asked::Nothing,
+            Err(error) => live::give_up(&mut self.live, &error),
+        })
     }
 }
