@@ -100,9 +100,9 @@ fn other_tools_read_the_histograms() {
     let messages = &expected["total.messages_per_connection"];
     assert_eq!((messages[0], messages[2]), (4, 7));
 
-    // The interval log.
+    // The log of intervals, as one: the first begins and the last ends with the trace.
     let log = lab.file("all.hlog");
-    fs::write(&log, exported(&run, &["--format", "hlog"])).unwrap();
+    fs::write(&log, exported(&run, &["--format", "hlog", "--interval", "365days"])).unwrap();
     let mut seen = 0;
     for line in python::run(READ_LOG, &[log.to_str().unwrap()]).unwrap().lines() {
         let values: Value = serde_json::from_str(line).unwrap();

@@ -9,19 +9,30 @@ use crate::{
     cli::{Format, TraceArgs},
     output::Output,
     recording::{Recording, Rotation, Writer},
+    sink::hlog::Log,
 };
+
+/// Most that commonly passes from the end of a connection to its record. One that comes later has its
+/// lines in the log of intervals apart.
+const SETTLING_US: i64 = 1_000_000;
 
 /// The outlets of a trace. One that fails is closed; the others go on to the end of the trace.
 pub(crate) struct Outlets {
     recording: Option<Recording>,
     stream: Option<Stream>,
-    /// Where the report goes; `None` with `--format jsonl`.
+    log: Option<NamedLog>,
+    /// Where the report goes; `None` with the formats that are written while tracing.
     pub(crate) report: Option<Output>,
     failure: Option<Error>,
 }
 
 struct Stream {
     writer: Writer<Box<dyn Write>>,
+    name: String,
+}
+
+struct NamedLog {
+    log: Log<Box<dyn Write>>,
     name: String,
 }
 
@@ -38,19 +49,34 @@ impl Outlets {
             None => None,
         };
         let output = Output::open(&args.output)?;
-        let (stream, report) = if args.output.format == Format::Jsonl {
-            let name = output.name();
-            (Some(Stream { writer: Writer::plain(output.into_inner()), name }), None)
-        } else {
-            (None, Some(output))
-        };
-        Ok(Self { recording, stream, report, failure: None })
+        let mut outlets = Self { recording, stream: None, log: None, report: None, failure: None };
+        let name = output.name();
+        match args.output.format {
+            Format::Jsonl => {
+                let writer = Writer::plain(output.into_inner());
+                outlets.stream = Some(Stream { writer, name });
+            }
+            Format::Hlog => {
+                let log = args.output.log(args.interval, output);
+                outlets.log = Some(NamedLog { log, name });
+            }
+            _ => outlets.report = Some(output),
+        }
+        Ok(outlets)
     }
 
     /// Writes one line to the recording and to the stream.
     pub(crate) fn line(&mut self, line: &Line) {
         self.recorded(line);
         self.streamed(line);
+        self.write_log(|log| match line {
+            Line::Header(header) => {
+                log.begin(header.start);
+                log.over(header.start)
+            }
+            Line::Connection(connection) => log.add(connection),
+            Line::Trailer(_) => Ok(()),
+        });
     }
 
     /// Writes one line to the recording only.
@@ -67,6 +93,21 @@ impl Outlets {
     pub(crate) fn flush(&mut self) {
         self.write_recording(|recording| recording.writer().flush());
         self.write_stream(Writer::flush);
+    }
+
+    /// Writes the intervals that were over a moment before `now`. Call it when everything that waited in
+    /// the kernel at `now` was taken.
+    pub(crate) fn intervals_over(&mut self, now: Utc) {
+        let settled = Utc::from_micros(now.micros().saturating_sub(SETTLING_US));
+        self.write_log(|log| log.over(settled));
+    }
+
+    /// Ends the log of intervals of a trace that ended at `end`.
+    pub(crate) fn finish_log(&mut self, end: Utc) {
+        let Some(NamedLog { log, name }) = self.log.take() else { return };
+        if let Err(error) = log.finish(end) {
+            self.failure.get_or_insert(cannot_write(error, &name));
+        }
     }
 
     /// Whether the recording should go on in a new piece.
@@ -108,6 +149,16 @@ impl Outlets {
             self.failure.get_or_insert(cannot_write(error, &stream.name));
             if let Some(closed) = self.stream.take() {
                 closed.writer.abandon();
+            }
+        }
+    }
+
+    fn write_log(&mut self, write: impl FnOnce(&mut Log<Box<dyn Write>>) -> io::Result<()>) {
+        let Some(NamedLog { log, name }) = &mut self.log else { return };
+        if let Err(error) = write(log) {
+            self.failure.get_or_insert(cannot_write(error, name));
+            if let Some(closed) = self.log.take() {
+                closed.log.abandon();
             }
         }
     }

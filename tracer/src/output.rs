@@ -4,14 +4,18 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use tracer_analysis::{report::Report, whatif::WhatIf};
+use tracer_analysis::{
+    report::{Intervals, Report},
+    whatif::WhatIf,
+};
 
 use crate::{
     cli::{Format, OutputArgs},
-    sink::{csv, hgrm, hlog, html, json, text},
+    sink::{csv, hgrm, hlog::Log, html, json, text},
 };
 
 /// An output that is open before tracing begins, so that a bad path fails at once.
@@ -74,9 +78,8 @@ impl Output {
         let written = match format {
             Format::Json => json::write(report, &mut out),
             Format::Csv => csv::write(report, &mut out),
-            Format::Hlog => hlog::write(report, &mut out),
             Format::Html => html::write(report, what_if, &mut out, &html::HtmlOptions { top }),
-            Format::Text | Format::Jsonl | Format::Hgrm => {
+            Format::Text | Format::Jsonl | Format::Hlog | Format::Hgrm => {
                 text::write(report, &mut out, &text::TextOptions { top })
             }
         };
@@ -101,6 +104,14 @@ impl Output {
             Target::Stream(out) => out,
             Target::Directory(_) => Box::new(io::sink()),
         }
+    }
+}
+
+impl OutputArgs {
+    /// The log of intervals of `length` that is written to `output`.
+    pub(crate) fn log(&self, length: Duration, output: Output) -> Log<Box<dyn Write>> {
+        let intervals = Intervals::new(length, self.group_by.into(), self.max_destinations);
+        Log::new(output.into_inner(), intervals, env!("CARGO_PKG_VERSION"))
     }
 }
 

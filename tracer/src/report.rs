@@ -29,8 +29,10 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let by = args.output.grouping()?;
     let output = Output::open(&args.output)?;
     let format = args.output.format;
-    if format == Format::Jsonl {
-        return copy(args, by, output);
+    match format {
+        Format::Jsonl => return copy(args, by, output),
+        Format::Hlog => return log(args, by, output),
+        _ => {}
     }
     let (most, hdr) = (args.output.max_destinations, format.needs_histograms());
     let replay = Replay::for_format(format, most);
@@ -95,6 +97,34 @@ fn copy(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
     }
     closed_pipe_is_fine(writer.flush()).with_context(|| format!("cannot write to {name}"))?;
     let report = fold.map(|fold| Report::new(&fold, by, recordings.context(false)));
+    Ok(report.map_or(Status::Done, |report| args.fail_on.status(&report)))
+}
+
+/// Writes the log of intervals. Only where `--fail-on` is given is there a report to look at.
+fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
+    let name = output.name();
+    let mut log = args.output.log(args.interval, output);
+    let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
+    let mut recordings = Recordings::default();
+    // Memory may force the log to begin before the last file does.
+    args.files.iter().filter_map(|path| recording::start(path)).for_each(|start| log.begin(start));
+    let mut result: io::Result<()> = Ok(());
+    for path in &args.files {
+        recordings.read(path, |line| {
+            match line {
+                Line::Header(header) => log.begin(header.start),
+                Line::Connection(connection) if result.is_ok() => result = log.add(connection),
+                _ => {}
+            }
+            if let Some(fold) = &mut fold {
+                add(fold, line);
+            }
+        })?;
+    }
+    let context = recordings.context(false);
+    let written = result.and_then(|()| log.finish(context.end));
+    closed_pipe_is_fine(written).with_context(|| format!("cannot write to {name}"))?;
+    let report = fold.map(|fold| Report::new(&fold, by, context));
     Ok(report.map_or(Status::Done, |report| args.fail_on.status(&report)))
 }
 

@@ -61,6 +61,7 @@ pub(super) fn assemble(
         tls_handshake_us: messages.tls_handshake_us,
         auth_us: messages.auth_us,
         lifetime_us: if midlife { None } else { micros(state.start_ns, closed_ns) },
+        end: Some(context.clock.utc(closed_ns)),
         bytes_sent: Some(state.bytes_sent),
         bytes_received: Some(state.bytes_received),
         retransmits: Some(state.retransmits),

@@ -193,6 +193,9 @@ pub struct Connection {
     /// SYN to the kernel's CLOSE; for a failed connect, until it failed; for an open one, until the
     /// end of the trace. `None` if the start was not seen.
     pub lifetime_us: Option<u64>,
+    /// When it ended, or when tracing did; `None` in records of versions that did not note it.
+    #[serde(default)]
+    pub end: Option<Utc>,
     /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`).
     pub bytes_sent: Option<u64>,
     /// Payload bytes received in order (`tcpi_bytes_received`).
@@ -268,9 +271,16 @@ impl Connection {
         Mta::of(self.comm.as_deref()?)
     }
 
-    /// When the connection ended, or when tracing did; `start` if the lifetime is unknown.
+    /// When the connection ended, or when tracing did; `start` if that is unknown.
     pub fn end(&self) -> Utc {
-        self.start.plus_micros(self.lifetime_us.unwrap_or(0))
+        self.known_end().unwrap_or(self.start)
+    }
+
+    /// The same; `None` if it is unknown: of a connection that was open before tracing began, in records
+    /// of versions that did not note it.
+    pub fn known_end(&self) -> Option<Utc> {
+        let end = self.lifetime_us.map(|lifetime| self.start.plus_micros(lifetime));
+        end.or(self.end.map(|end| end.max(self.start)))
     }
 
     /// Whether it ended without ever having been established.

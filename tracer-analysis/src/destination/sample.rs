@@ -42,6 +42,7 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         tls_handshake_us: None,
         auth_us: None,
         lifetime_us: Some(lifetime_us),
+        end: None,
         bytes_sent: Some(1_000),
         bytes_received: Some(400),
         retransmits: Some(0),

@@ -172,7 +172,7 @@ impl Destination {
 }
 
 impl Histograms {
-    fn new(all: &Aggregate, summarize: Summarize) -> Self {
+    pub(super) fn new(all: &Aggregate, summarize: Summarize) -> Self {
         let known = |of: &Distribution| (of.count() > 0).then(|| summarize(of));
         Self {
             connect_us: summarize(&all.connect_us),

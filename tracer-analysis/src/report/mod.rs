@@ -2,11 +2,13 @@
 
 mod build;
 mod idle_limit;
+mod intervals;
 mod model;
 mod over_time;
 
 pub use build::{Context, TOTAL};
 pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
+pub use intervals::{Interval, Intervals};
 pub use model::{
     Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms, Name,
     PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,

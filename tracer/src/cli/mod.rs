@@ -259,7 +259,7 @@ pub(crate) enum Format {
     Jsonl,
     /// The report as a table, one row per destination
     Csv,
-    /// The histograms as an `HdrHistogram` interval log
+    /// The histograms as an `HdrHistogram` log, interval by interval
     Hlog,
     /// Histograms as percentile text, one file each below --output
     Hgrm,
@@ -277,7 +277,7 @@ impl OutputArgs {
 impl Format {
     /// Whether the report must hold the histograms themselves, and the course over time.
     pub(crate) fn needs_histograms(self) -> bool {
-        matches!(self, Self::Json | Self::Hlog | Self::Hgrm | Self::Html)
+        matches!(self, Self::Json | Self::Hgrm | Self::Html)
     }
 }
 

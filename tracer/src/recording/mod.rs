@@ -4,7 +4,7 @@ mod read;
 mod rotate;
 mod write;
 
-pub(crate) use read::read;
+pub(crate) use read::{read, start};
 pub(crate) use rotate::{Recording, Rotation};
 pub(crate) use write::Writer;
 

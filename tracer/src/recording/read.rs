@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use tracer_analysis::recording::{Line, LineError};
+use tracer_analysis::{
+    recording::{Line, LineError},
+    utc::Utc,
+};
 
 /// Longest line that is read; a longer one is counted as unreadable.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -51,7 +54,27 @@ pub(crate) fn read(path: &Path, each: impl FnMut(Line)) -> Result<Found> {
     Ok(found)
 }
 
+/// When the recording `path` began, without reading more than its first line. `None` if it does not say,
+/// or could not be read a second time.
+pub(crate) fn start(path: &Path) -> Option<Utc> {
+    let file = File::open(path).ok().filter(|_| path.as_os_str() != STDIN)?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut first = Vec::new();
+    unpacked(file).ok()?.take(LONGEST_LINE).read_until(b'\n', &mut first).ok()?;
+    match Line::parse(std::str::from_utf8(&first).ok()?) {
+        Ok(Line::Header(header)) => Some(header.start),
+        _ => None,
+    }
+}
+
 pub(super) fn read_bytes(input: impl Read, each: impl FnMut(Line)) -> Result<Found> {
+    read_lines(unpacked(input)?, each)
+}
+
+/// The text of a recording, whether it is compressed or not.
+fn unpacked<'a>(input: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
     let mut input = BufReader::with_capacity(256 << 10, input);
     // A pipe may give less than four bytes at first.
     let mut first = [0; ZSTD.len()];
@@ -65,9 +88,9 @@ pub(super) fn read_bytes(input: impl Read, each: impl FnMut(Line)) -> Result<Fou
     let whole = io::Cursor::new(first).take(len as u64).chain(input);
     if first[..len] == ZSTD {
         let unpacked = zstd::stream::read::Decoder::with_buffer(whole)?;
-        read_lines(BufReader::with_capacity(256 << 10, EndsWhenCut(unpacked)), each)
+        Ok(Box::new(BufReader::with_capacity(256 << 10, EndsWhenCut(unpacked))))
     } else {
-        read_lines(whole, each)
+        Ok(Box::new(whole))
     }
 }
 

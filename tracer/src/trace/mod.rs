@@ -191,6 +191,7 @@ impl Trace {
 
     /// Takes what waits in the kernel. Returns the number of records.
     fn drain(&mut self) -> usize {
+        let before = clock::boot_ns().map(|now_ns| self.table.utc(now_ns));
         let Self { kernel, table, fold, replay, outlets, connections, live, .. } = self;
         let taken = kernel.drain(table, |connection| {
             *connections += 1;
@@ -203,6 +204,9 @@ impl Trace {
             }
             outlets.line(&Line::Connection(Box::new(connection)));
         });
+        if let Ok(before) = before {
+            outlets.intervals_over(before);
+        }
         outlets.flush();
         for library in self.kernel.find_tls_libraries() {
             announce_library(&library);
@@ -254,6 +258,7 @@ impl Trace {
         let trust = self.trust()?;
         self.outlets.recorded(&self.piece_trailer(end, &trust));
         self.outlets.finish_recording();
+        self.outlets.finish_log(end);
         self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
         self.outlets.flush();
         drop(self.live.take()); // the report stays on the screen
