@@ -19,3 +19,6 @@ pub mod smtp;
 pub mod utc;
 pub mod verdict;
 pub mod whatif;
+
+#[cfg(test)]
+mod schema;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A mail server whose settings smtptrace can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mta {
     /// Postfix: smtp(8) connects.

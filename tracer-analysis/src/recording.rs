@@ -9,6 +9,7 @@ use crate::{
 
 /// Whether a hook is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum HookState {
     /// On the best kind of hook for its fact.
@@ -21,6 +22,7 @@ pub enum HookState {
 
 /// One hook: what it records and whether it is attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HookStatus {
     /// Kernel symbol or tracepoint, for example `tcp_probe`.
     pub hook: String,
@@ -48,6 +50,7 @@ pub struct HookStatus {
 
 /// First line: where, when and how the recording was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Header {
     /// Schema number.
     pub schema: u32,
@@ -67,6 +70,7 @@ pub struct Header {
 
 /// The filters of a trace, in the words of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Filters {
     /// Destination ports.
@@ -93,6 +97,7 @@ pub struct Filters {
 
 /// What smtptrace itself cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Overhead {
     /// CPU time of the smtptrace process since its hooks were attached, in microseconds.
@@ -104,6 +109,7 @@ pub struct Overhead {
 /// Counters that say how far the numbers can be trusted. The same names stand in the trailer and in
 /// the report.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Trust {
     /// Records that the kernel could not hand over, of any kind.
@@ -202,6 +208,7 @@ fn difference(now: Option<u64>, earlier: Option<u64>) -> Option<u64> {
 
 /// Last line of a recording that ended cleanly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Trailer {
     /// Schema number.
     pub schema: u32,

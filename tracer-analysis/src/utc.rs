@@ -76,6 +76,22 @@ impl fmt::Display for Utc {
     }
 }
 
+#[cfg(test)]
+impl schemars::JsonSchema for Utc {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Utc".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "RFC 3339, UTC, with microseconds.",
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$",
+        })
+    }
+}
+
 impl Serialize for Utc {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

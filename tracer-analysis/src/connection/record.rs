@@ -15,6 +15,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Where smtptrace saw the connection from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SeenFrom {
     /// From its SYN.
@@ -25,6 +26,7 @@ pub enum SeenFrom {
 
 /// Address family on the wire; an IPv4-mapped IPv6 socket is IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4, also from an IPv6 socket with a mapped address.
@@ -35,6 +37,7 @@ pub enum Family {
 
 /// Whether the session was encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
     /// Cleartext to the end.
@@ -47,6 +50,7 @@ pub enum Tls {
 
 /// What ended the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EndCause {
     /// This host sent the first FIN, or its application gave up the connect.
@@ -69,6 +73,7 @@ pub enum EndCause {
 
 /// When in the life of the connection the end came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EndDuring {
     /// Before it was established.
@@ -87,6 +92,7 @@ pub enum EndDuring {
 /// Who is suspected of having ended a connection that its owner did not mean to end. Nobody where an ordinary
 /// end is possible, so never after our own FIN, after 221, or where a QUIT may have been under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EndSuspect {
     /// The server itself: it said 421, or spoke unasked into an idle session and closed; or its FIN, or a
@@ -100,6 +106,7 @@ pub enum EndSuspect {
 
 /// How `transactions` was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TransactionsMethod {
     /// From the server's replies in cleartext.
@@ -112,6 +119,7 @@ pub enum TransactionsMethod {
 
 /// A process that held the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Owner {
     /// Process id in the initial pid namespace.
     pub pid: u32,
@@ -123,6 +131,7 @@ pub struct Owner {
 
 /// Tag of this kind of line in a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The only value.
@@ -132,6 +141,7 @@ pub enum Kind {
 
 /// One connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Connection {
     /// Always `connection`.
     #[serde(default)]

@@ -8,6 +8,7 @@ use crate::smtp::{EnhancedCode, Reply};
 /// A reply that may mean "not now": a greeting that is not positive, a 421 or 432, or a temporary refusal
 /// with an enhanced code x.7.x, x.3.2 or x.4.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refusal {
     /// Reply code.
     pub code: u16,
@@ -63,7 +64,7 @@ pub(super) struct Refusals(Vec<(u64, Refusal)>);
 impl Refusals {
     /// Takes the next reply.
     pub(super) fn reply(&mut self, reply: &Reply, time_ns: u64, greeting: bool) {
-        let enhanced = EnhancedCode::at_start(&reply.last);
+        let enhanced = reply.enhanced();
         if self.0.len() < Refusal::KEPT && Refusal::is_noted(reply.code, enhanced, greeting) {
             let during = if greeting { EndDuring::Greeting } else { EndDuring::Dialogue };
             self.0.push((time_ns, Refusal { code: reply.code, enhanced, at_us: 0, during }));
@@ -120,6 +121,7 @@ mod tests {
         assert_eq!(throttling("450 4.7.1 Greylisted"), Some(false));
         assert_eq!(throttling("450 4.2.1 mailbox busy"), None);
         assert_eq!(throttling("550 5.7.1 no"), None);
+        assert_eq!(throttling("451 5.7.500 a class that is not that of the reply"), None);
     }
 
     #[test]

@@ -204,6 +204,7 @@ pub struct Span {
 
 /// A distribution in a report. Values have the unit of the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HistogramSummary {
     /// How many values there are. The other fields are `null` if there are none.
     pub count: u64,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// What makes two connections go to the same destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBy {
     /// The server address.

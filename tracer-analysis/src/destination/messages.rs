@@ -11,6 +11,7 @@ use crate::{
 
 /// What was counted in one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Counted {
     /// Connections.
     pub connections: u64,

@@ -11,6 +11,7 @@ pub const CURVE: usize = 64;
 
 /// How long sessions may idle on a path, and what that rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IdleLimit {
     /// Longest idle gap, in seconds, after which connections were alive: used again with an answer, or
     /// closed by the server. If there is a limit, the longest below it.
@@ -51,6 +52,7 @@ pub struct IdleLimit {
 
 /// Idle sessions that the server closed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClosedByServer {
     /// How many.
     pub count: u64,
@@ -66,6 +68,7 @@ pub struct ClosedByServer {
 
 /// Keepalive of established connections that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Keepalive {
     /// Connections with it.
     pub on: u64,
@@ -77,6 +80,7 @@ pub struct Keepalive {
 
 /// A point of a survival curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CurvePoint {
     /// Idle time, in seconds.
     pub idle_s: f64,

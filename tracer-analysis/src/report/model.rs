@@ -20,6 +20,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Tag of this kind of document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ReportKind {
     /// The only value.
@@ -29,6 +30,7 @@ pub enum ReportKind {
 
 /// A report on all connections of a trace, or of several recordings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// Always `report`.
     #[serde(default)]
@@ -69,6 +71,7 @@ pub struct Report {
 
 /// The time that a report covers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Window {
     /// Begin.
     pub start: Utc,
@@ -80,6 +83,7 @@ pub struct Window {
 
 /// CPU time of the tracer as a share of one core: 0.01 is 1 %. `null` if it was not measured.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TracerCpu {
     /// Of the smtptrace process.
     pub user_share: Option<f64>,
@@ -89,6 +93,7 @@ pub struct TracerCpu {
 
 /// What went to `~other` because the number of destinations is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DestinationsOmitted {
     /// Destinations that are kept at most.
     pub limit: u64,
@@ -98,6 +103,7 @@ pub struct DestinationsOmitted {
 
 /// One destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Destination {
     /// Its name in the grouping: an address, a network, a host or a domain.
     pub key: String,
@@ -186,6 +192,7 @@ pub struct Name {
 
 /// Connections opened per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PerMinute {
     /// Most in one minute, UTC-aligned.
     pub peak: u64,
@@ -195,6 +202,7 @@ pub struct PerMinute {
 
 /// Distributions of one destination. Values have the unit of the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Histograms {
     /// SYN to established.
     pub connect_us: HistogramSummary,
@@ -252,6 +260,7 @@ impl Histograms {
 
 /// A destination by address family; `null` if it had no connection over that one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Families {
     /// Over IPv4.
     pub ipv4: Option<FamilySummary>,
@@ -261,6 +270,7 @@ pub struct Families {
 
 /// The connections of a destination over one address family.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FamilySummary {
     /// All connections, also failed and open ones.
     pub connections: u64,
@@ -281,6 +291,7 @@ pub struct FamilySummary {
 
 /// Distributions of one address family.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct FamilyHistograms {
     /// SYN to established.
     pub connect_us: HistogramSummary,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An enhanced status code, for example `4.7.652`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(with = "String"))]
 #[serde(try_from = "String", into = "String")]
 pub struct EnhancedCode {
     /// 2 success, 4 try again later, 5 never.

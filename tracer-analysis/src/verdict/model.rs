@@ -8,6 +8,7 @@ use crate::mta::Mta;
 
 /// What is concluded. The meaning of a code never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// Connections are used for several messages where they could be.
@@ -88,6 +89,7 @@ impl fmt::Display for Code {
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As it should be.
@@ -114,6 +116,7 @@ impl Severity {
 
 /// How sure it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// A hint: few observations, or another explanation is nearly as good.
@@ -137,6 +140,7 @@ impl Confidence {
 
 /// One fact that a verdict rests on. The unit is in its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Evidence {
     /// Yes or no.
@@ -183,6 +187,7 @@ impl<T: Into<Self>> From<Option<T>> for Evidence {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Advice {
     /// The mail server whose settings it names; `null` for advice that holds for any.
     pub mta: Option<Mta>,
@@ -192,6 +197,7 @@ pub struct Advice {
 
 /// A conclusion about one destination, or about the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// What is concluded.
     pub code: Code,
