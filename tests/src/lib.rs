@@ -16,6 +16,7 @@ pub mod exim;
 pub mod flow;
 pub mod handover;
 pub mod idling;
+pub mod journal;
 pub mod lab;
 pub mod limited;
 pub mod load;

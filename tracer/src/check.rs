@@ -10,6 +10,7 @@ use tracer_analysis::check::{Check, Scope, State, Thresholds, check};
 
 use crate::{
     cli::CheckArgs,
+    diagnostics::{Level, say},
     input::report_on,
     output::closed_pipe_is_fine,
     sink::check_text,
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
         Ok(state) => ExitCode::from(code(state, args.nagios)),
         Err(error) if args.nagios => unknown(&format!("{error:#}")),
         Err(error) => {
-            eprintln!("smtptrace: {error:#}");
+            say(Level::Error, &format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }

@@ -12,6 +12,7 @@ mod diagnostics;
 mod doctor;
 mod generate;
 mod input;
+mod journal;
 mod kernel;
 mod live;
 mod names;

@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 
 use anyhow::{Error, Result};
-use tracer_analysis::{recording::Line, utc::Utc};
+use tracer_analysis::{recording::Line, report::Report, utc::Utc};
 
 use crate::{
     cli::{Format, TraceArgs},
+    diagnostics::{Level, say},
+    journal::Journal,
     output::Output,
     recording::{Recording, Rotation, Writer},
     sink::hlog::Log,
@@ -21,6 +23,7 @@ pub(crate) struct Outlets {
     recording: Option<Recording>,
     stream: Option<Stream>,
     log: Option<NamedLog>,
+    journal: Option<Journal>,
     /// Where the report goes; `None` with the formats that are written while tracing.
     pub(crate) report: Option<Output>,
     failure: Option<Error>,
@@ -49,7 +52,13 @@ impl Outlets {
             None => None,
         };
         let output = Output::open(&args.output)?;
-        let mut outlets = Self { recording, stream: None, log: None, report: None, failure: None };
+        let journal = if args.journal {
+            Some(Journal::open(&args.journal_socket, args.output.group_by.into())?)
+        } else {
+            None
+        };
+        let (stream, log, report, failure) = (None, None, None, None);
+        let mut outlets = Self { recording, stream, log, journal, report, failure };
         let name = output.name();
         match args.output.format {
             Format::Jsonl => {
@@ -77,6 +86,9 @@ impl Outlets {
             Line::Connection(connection) => log.add(connection),
             Line::Trailer(_) => Ok(()),
         });
+        if let (Line::Connection(connection), Some(journal)) = (line, &mut self.journal) {
+            journal.connection(connection);
+        }
     }
 
     /// Writes one line to the recording only.
@@ -100,6 +112,9 @@ impl Outlets {
     pub(crate) fn intervals_over(&mut self, now: Utc) {
         let settled = Utc::from_micros(now.micros().saturating_sub(SETTLING_US));
         self.write_log(|log| log.over(settled));
+        if let Some(journal) = &mut self.journal {
+            journal.minute();
+        }
     }
 
     /// Ends the log of intervals of a trace that ended at `end`.
@@ -107,6 +122,14 @@ impl Outlets {
         let Some(NamedLog { log, name }) = self.log.take() else { return };
         if let Err(error) = log.finish(end) {
             self.failure.get_or_insert(cannot_write(error, &name));
+        }
+    }
+
+    /// Tells the journal the verdicts.
+    pub(crate) fn finish_journal(&mut self, report: &Report) {
+        let refused = self.journal.take().map_or(0, |journal| journal.finish(report));
+        if refused > 0 {
+            say(Level::Warning, &format!("the journal did not take {refused} messages"));
         }
     }
 

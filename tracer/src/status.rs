@@ -6,7 +6,11 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 use tracer_analysis::report::Report;
 
-use crate::{check, cli::FailOn};
+use crate::{
+    check,
+    cli::FailOn,
+    diagnostics::{Level, say},
+};
 
 /// A threshold was crossed.
 pub(crate) const CROSSED: u8 = 1;
@@ -43,7 +47,7 @@ pub(crate) fn exit_code(result: Result<Status>) -> ExitCode {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::Crossed) => ExitCode::from(CROSSED),
         Err(error) => {
-            eprintln!("smtptrace: {error:#}");
+            say(Level::Error, &format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }

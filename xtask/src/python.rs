@@ -9,8 +9,10 @@ use std::{
 use crate::invocation::Invocation;
 use crate::plan::Step;
 
-/// The packages: a histogram log reader, a JSON Schema validator.
-const PACKAGES: &[&str] = &["hdrhistogram==0.10.8", "jsonschema==4.26.0"];
+/// The packages: a histogram log reader, a JSON Schema validator, a database that reads recordings (which
+/// hands over times with `pytz`).
+const PACKAGES: &[&str] =
+    &["hdrhistogram==0.10.8", "jsonschema==4.26.0", "duckdb==2.0.0", "pytz==2026.6"];
 
 /// Where they are, below cargo's target directory.
 pub(crate) fn directory(target: &Path) -> PathBuf {

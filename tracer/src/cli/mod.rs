@@ -137,6 +137,14 @@ pub(crate) struct TraceArgs {
     pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) rotation: RotationArgs,
+    /// Tell the systemd journal of connections that die, fail or are turned away,
+    /// and of the verdicts at the end
+    #[arg(long)]
+    pub(crate) journal: bool,
+    /// Another socket than that of the journal
+    #[arg(long, value_name = "PATH", hide = true, requires = "journal")]
+    #[arg(default_value = crate::journal::SOCKET)]
+    pub(crate) journal_socket: PathBuf,
     /// Time after which output that goes on while tracing is brought up to date;
     /// the length of an interval of --format hlog
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s")]

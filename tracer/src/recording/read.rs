@@ -1,9 +1,11 @@
 //! Reading recordings: plain or compressed with Zstandard, from files or from stdin.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _},
     path::Path,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -29,6 +31,8 @@ pub(crate) struct Found {
     pub(crate) lines: u64,
     /// Lines that were not.
     pub(crate) unreadable: u64,
+    /// The end is missing: it stops within a line, or within compressed data.
+    pub(crate) cut: bool,
 }
 
 /// Reads the recording `path` (`-` for stdin), line by line. A last line without its line break was being
@@ -44,6 +48,12 @@ pub(crate) fn read(path: &Path, each: impl FnMut(Line)) -> Result<Found> {
         read_bytes(Progress::new(file, name.clone(), size), each)
     }
     .with_context(|| format!("cannot read {name}"))?;
+    if found.lines == 0 && found.cut {
+        bail!(
+            "{name} is cut before the end of its first line: no more of the recording was written, or \
+             copied"
+        );
+    }
     if found.lines == 0 {
         bail!(
             "{name} is not a recording of smtptrace: none of its {} lines could be understood; \
@@ -62,7 +72,7 @@ pub(crate) fn start(path: &Path) -> Option<Utc> {
         return None;
     }
     let mut first = Vec::new();
-    unpacked(file).ok()?.take(LONGEST_LINE).read_until(b'\n', &mut first).ok()?;
+    unpacked(file, &Rc::default()).ok()?.take(LONGEST_LINE).read_until(b'\n', &mut first).ok()?;
     match Line::parse(std::str::from_utf8(&first).ok()?) {
         Ok(Line::Header(header)) => Some(header.start),
         _ => None,
@@ -70,11 +80,13 @@ pub(crate) fn start(path: &Path) -> Option<Utc> {
 }
 
 pub(super) fn read_bytes(input: impl Read, each: impl FnMut(Line)) -> Result<Found> {
-    read_lines(unpacked(input)?, each)
+    let cut = Rc::new(Cell::new(false));
+    let found = read_lines(unpacked(input, &cut)?, each)?;
+    Ok(Found { cut: found.cut || cut.get(), ..found })
 }
 
-/// The text of a recording, whether it is compressed or not.
-fn unpacked<'a>(input: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+/// The text of a recording, whether it is compressed or not. `cut` is set if compressed data has no end.
+fn unpacked<'a>(input: impl Read + 'a, cut: &Rc<Cell<bool>>) -> io::Result<Box<dyn BufRead + 'a>> {
     let mut input = BufReader::with_capacity(256 << 10, input);
     // A pipe may give less than four bytes at first.
     let mut first = [0; ZSTD.len()];
@@ -88,7 +100,10 @@ fn unpacked<'a>(input: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
     let whole = io::Cursor::new(first).take(len as u64).chain(input);
     if first[..len] == ZSTD {
         let unpacked = zstd::stream::read::Decoder::with_buffer(whole)?;
-        Ok(Box::new(BufReader::with_capacity(256 << 10, EndsWhenCut(unpacked))))
+        Ok(Box::new(BufReader::with_capacity(
+            256 << 10,
+            EndsWhenCut { input: unpacked, cut: Rc::clone(cut) },
+        )))
     } else {
         Ok(Box::new(whole))
     }
@@ -96,12 +111,18 @@ fn unpacked<'a>(input: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
 
 /// A compressed recording that was being written when the tracer was killed ends within a frame: what
 /// is there is read, and then it ends.
-struct EndsWhenCut<R>(R);
+struct EndsWhenCut<R> {
+    input: R,
+    cut: Rc<Cell<bool>>,
+}
 
 impl<R: Read> Read for EndsWhenCut<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        match self.input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.cut.set(true);
+                Ok(0)
+            }
             other => other,
         }
     }
@@ -122,6 +143,7 @@ fn read_lines(mut reader: impl BufRead, mut each: impl FnMut(Line)) -> Result<Fo
                 reader.skip_until(b'\n')?;
                 continue;
             }
+            found.cut = true;
             return Ok(found);
         }
         match std::str::from_utf8(&bytes).ok().map(Line::parse) {
@@ -218,9 +240,9 @@ mod tests {
     fn cut_last_line_is_left_out_and_bad_lines_are_counted() {
         let good = trailer().to_json().unwrap();
         let text = format!("{good}\nnot json\n\u{0}\n{good}\n{}", &good[..20]);
-        assert_eq!(read_text(text.as_bytes()), (Found { lines: 2, unreadable: 2 }, 2));
-        assert_eq!(read_text(b"\xff\xfe\n").0, Found { lines: 0, unreadable: 1 });
-        assert_eq!(read_text(b"\n").0, Found { lines: 0, unreadable: 1 });
+        assert_eq!(read_text(text.as_bytes()), (Found { lines: 2, unreadable: 2, cut: true }, 2));
+        assert_eq!(read_text(b"\xff\xfe\n").0, Found { unreadable: 1, ..Found::default() });
+        assert_eq!(read_text(b"\n").0, Found { unreadable: 1, ..Found::default() });
         assert_eq!(read_text(b"").0, Found::default());
     }
 
@@ -229,7 +251,7 @@ mod tests {
         let mut text = vec![b'x'; 3 << 20];
         text.push(b'\n');
         text.extend(format!("{}\n", trailer().to_json().unwrap()).bytes());
-        assert_eq!(read_text(&text), (Found { lines: 1, unreadable: 1 }, 1));
+        assert_eq!(read_text(&text), (Found { lines: 1, unreadable: 1, cut: false }, 1));
     }
 
     #[test]
@@ -247,7 +269,8 @@ mod tests {
         // Two recordings, one after the other, and one that was cut.
         assert_eq!(read_text(&[packed.clone(), packed.clone()].concat()).1, 2_000);
         let (found, _) = read_text(&packed[..packed.len() - 10]);
-        assert!(found.lines < 1_000 && found.unreadable == 0, "{found:?}");
+        assert!(found.lines < 1_000 && found.unreadable == 0 && found.cut, "{found:?}");
+        assert_eq!(read_text(&packed[..20]).0, Found { cut: true, ..Found::default() });
         assert!(read_bytes(Cursor::new(&b"\x28\xb5\x2f\xfdnonsense\n"[..]), |_| ()).is_err());
     }
 

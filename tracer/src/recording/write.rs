@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tracer_analysis::recording::Line;
 
+use crate::sink::json::ascii;
+
 /// Level of compression: the fastest that still finds the repeated field names.
 const LEVEL: i32 = 3;
 
@@ -66,7 +68,7 @@ impl<W: Write> Writer<W> {
 
     /// Writes one line.
     pub(crate) fn line(&mut self, line: &Line) -> io::Result<()> {
-        let mut json = line.to_json()?;
+        let mut json = ascii(line.to_json()?);
         json.push('\n');
         self.dirty = true;
         self.bytes += json.len() as u64;
@@ -97,6 +99,15 @@ impl<W: Write> Writer<W> {
         match self.sink {
             Sink::Plain(mut out) => out.flush(),
             Sink::Packed(out) => out.finish()?.flush(),
+        }
+    }
+
+    /// Ends a plain recording, and gives back what it was written to.
+    #[cfg(test)]
+    pub(crate) fn into_bytes(self) -> Option<W> {
+        match self.sink {
+            Sink::Plain(out) => out.into_inner().ok(),
+            Sink::Packed(_) => None,
         }
     }
 

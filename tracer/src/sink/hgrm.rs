@@ -11,6 +11,9 @@ use tracer_analysis::report::Report;
 /// Percentile steps for each halving of what is left, as the Java tools print them.
 const TICKS: u32 = 5;
 
+/// Characters of a key that a file name takes: with its endings it must stay below 255 bytes.
+const LONGEST: usize = 200;
+
 /// Writes `directory/DESTINATION.METRIC.hgrm` for each histogram that is not empty.
 pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
     for destination in std::iter::once(&report.totals).chain(&report.destinations) {
@@ -82,8 +85,24 @@ fn percentiles(histogram: &Histogram<u64>, out: &mut impl io::Write) -> io::Resu
 /// never begins with a dot.
 fn file_name(key: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '~');
-    let name: String = key.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    let name: String =
+        key.chars().take(LONGEST).map(|c| if allowed(c) { c } else { '_' }).collect();
     if name.starts_with('.') { format!("_{name}") } else { name }
+}
+
+/// The texts of all destinations together, one after the other.
+#[cfg(test)]
+pub(super) fn total_of(report: &Report) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, summary) in report.totals.histograms.named() {
+        let Some(hdr) = &summary.hdr else { continue };
+        text.extend(format!("{}.{name}.hgrm\n", file_name(&report.totals.key)).bytes());
+        percentiles(&decode(hdr).unwrap(), &mut text).unwrap();
+    }
+    for destination in &report.destinations {
+        text.extend(format!("{}.hgrm\n", file_name(&destination.key)).bytes());
+    }
+    text
 }
 
 #[cfg(test)]

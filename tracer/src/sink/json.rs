@@ -7,13 +7,16 @@ use serde::Serialize;
 /// Writes a document as one JSON object, indented, in ASCII.
 pub(crate) fn write(document: &impl Serialize, out: &mut impl io::Write) -> io::Result<()> {
     let json = serde_json::to_string_pretty(document)?;
-    out.write_all(ascii(&json).as_bytes())?;
+    out.write_all(ascii(json).as_bytes())?;
     out.write_all(b"\n")
 }
 
 /// The same JSON with everything beyond printable ASCII escaped: that occurs only within strings.
 /// Text from the network could otherwise reach a terminal as control characters.
-fn ascii(json: &str) -> String {
+pub(crate) fn ascii(json: String) -> String {
+    if json.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return json;
+    }
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         if matches!(c, ' '..='~' | '\n') {
@@ -34,7 +37,7 @@ mod tests {
     #[test]
     fn escapes_are_the_same_json() {
         let text = "a\x7f\u{9b}\u{202e}\u{1f4e7}\x1b\"\\\n";
-        let json = ascii(&serde_json::to_string_pretty(&[text]).unwrap());
+        let json = ascii(serde_json::to_string_pretty(&[text]).unwrap());
         assert!(json.chars().all(|c| matches!(c, ' '..='~' | '\n')), "{json:?}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
     }

@@ -18,5 +18,9 @@ mod trust_text;
 mod verdict_text;
 pub(crate) mod what_if_text;
 
+pub(crate) use safe_text::safe;
+
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -227,9 +227,8 @@ fn unknown_filters_and_hooks_are_said_to_be_unknown() {
     }
 }
 
-#[test]
-fn hostile_text_does_not_reach_the_terminal() {
-    let hostile = "\x1b[2J\x07\r\n\u{9b}31m\u{202e}\u{200b}\u{2066}\x7f\u{430} rm -rf";
+/// Connections and their report with `hostile` wherever text can stand.
+pub(super) fn with_text_everywhere(hostile: &str) -> (Vec<Connection>, Report) {
     let mut context = context();
     context.hosts = vec![hostile.to_owned(); 3];
     context.version = hostile.to_owned();
@@ -244,12 +243,33 @@ fn hostile_text_does_not_reach_the_terminal() {
         program: Some(hostile.to_owned()),
         ..hook(hostile, HookState::Unavailable, None)
     }];
-    let connections = [
+    context.hdr = true;
+    let mut connections = vec![
         connection("192.0.2.1", Some(hostile), 0, 1),
         connection("2001:db8::1", Some(hostile), 0, 1),
         failed("192.0.2.2", 0, hostile),
     ];
+    for n in 0..5 {
+        connections.push(Connection {
+            end_cause: EndCause::Unanswered,
+            end_during: Some(EndDuring::Reuse),
+            end_suspect: Some(EndSuspect::Middlebox),
+            ..connection("192.0.2.1", Some(hostile), 10 + n, 9_000)
+        });
+    }
+    for connection in &mut connections {
+        connection.comm = Some(hostile.to_owned());
+        connection.host = hostile.to_owned();
+        connection.id = hostile.to_owned();
+    }
     let report = report(&connections, GroupBy::Host, context);
+    (connections, report)
+}
+
+#[test]
+fn hostile_text_does_not_reach_the_terminal() {
+    let hostile = "\x1b[2J\x07\r\n\u{9b}31m\u{202e}\u{200b}\u{2066}\x7f\u{430} rm -rf";
+    let (_, report) = with_text_everywhere(hostile);
     assert_printable(&text(&report, 20));
     let mut out = Vec::new();
     json::write(&report, &mut out).unwrap();

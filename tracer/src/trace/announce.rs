@@ -2,20 +2,21 @@
 
 use tracer_analysis::recording::{Header, HookState, HookStatus};
 
-use crate::diagnostics::say;
+use crate::diagnostics::{Level, say};
 
 /// Says on stderr that tracing has begun, and which facts will be missing.
 pub(super) fn announce(header: &Header) {
     let attached = header.hooks.iter().filter(|hook| hook.state == HookState::Attached).count();
     let ports: Vec<String> = header.filters.dport.iter().map(ToString::to_string).collect();
-    say(&format!(
+    let tracing = format!(
         "tracing TCP to port {}; {attached} of {} hooks as wanted; Ctrl-C ends with the report",
         ports.join(","),
         header.hooks.len()
-    ));
+    );
+    say(Level::Info, &tracing);
     for hook in header.hooks.iter().filter(|hook| hook.state == HookState::Unavailable) {
         let reason = hook.reason.as_deref().unwrap_or_default();
-        say(&format!("without {} ({}): {reason}", hook.hook, hook.fact));
+        say(Level::Warning, &format!("without {} ({}): {reason}", hook.hook, hook.fact));
     }
 }
 
@@ -23,7 +24,9 @@ pub(super) fn announce(header: &Header) {
 pub(super) fn announce_library(library: &HookStatus) {
     let name = library.hook.escape_debug();
     match &library.reason {
-        None => say(&format!("{}: attached to {name}", library.fact)),
-        Some(reason) => say(&format!("without {name} ({}): {reason}", library.fact)),
+        None => say(Level::Info, &format!("{}: attached to {name}", library.fact)),
+        Some(reason) => {
+            say(Level::Warning, &format!("without {name} ({}): {reason}", library.fact));
+        }
     }
 }

@@ -266,6 +266,7 @@ impl Trace {
         if args.output.resolve {
             names::add(&mut report);
         }
+        self.outlets.finish_journal(&report);
         if let Some(output) = self.outlets.report.take() {
             let what_if = self.replay.as_ref().map(|replay| replay.answer(&report));
             output.report(&report, what_if.as_ref(), args.output.format, args.output.top)?;
