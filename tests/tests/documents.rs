@@ -128,7 +128,11 @@ fn what_is_written_fits_the_schemas() {
         assert!(lines.len() > 5);
         assert_eq!(refused("recording.schema.json", &lines, &file), [""; 0], "{recording}");
         let report = report::parse(&run(&["report", "--format", "json", recording])).unwrap();
-        assert_eq!(refused("report.schema.json", &[report.clone()], &file), [""; 0], "{recording}");
+        assert_eq!(
+            refused("report.schema.json", std::slice::from_ref(&report), &file),
+            [""; 0],
+            "{recording}"
+        );
         broken = Some((lines[1].clone(), lines[0].clone(), report));
     }
 
