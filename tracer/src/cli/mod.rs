@@ -4,6 +4,7 @@ mod analysis;
 mod demo;
 mod grouping;
 mod selector;
+mod values;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -15,6 +16,7 @@ pub(crate) use analysis::{CheckArgs, CompareArgs, DocumentFormat, WhatIfArgs, mi
 pub(crate) use demo::DemoArgs;
 pub(crate) use grouping::{GroupBy, PrefixArgs, WrongPrefix};
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
+use values::{duration, interval, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -311,42 +313,6 @@ fn cut(text: &str, len: usize) -> &str {
     &text[..end]
 }
 
-/// A number of bytes with an optional k, M or G (powers of 1000).
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, ""),
-    };
-    let unit = match unit.trim_end_matches(['b', 'B']) {
-        "" => 1,
-        "k" | "K" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        _ => return Err("the unit must be k, M or G".into()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "write a number like 500M")?;
-    match number.checked_mul(unit) {
-        Some(0) => Err("must be more than 0".into()),
-        Some(bytes) => Ok(bytes),
-        None => Err("too large".into()),
-    }
-}
-
-/// A time between outputs: 0.1 s at least, which is how often the kernel is asked.
-fn interval(text: &str) -> Result<Duration, String> {
-    const SHORTEST: Duration = Duration::from_millis(100);
-    let time = duration(text)?;
-    if time < SHORTEST { Err("must be 100ms or longer".into()) } else { Ok(time) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than 0".into()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}; write 90s, 10m or 1h30m")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -383,15 +349,6 @@ mod tests {
             ["--rotate-size", "5M"], // nothing is recorded
         ] {
             assert!(Cli::try_parse_from(["smtptrace"].iter().chain(&args)).is_err(), "{args:?}");
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(size("500M"), Ok(500_000_000));
-        assert_eq!((size("1000"), size("2kB")), (Ok(1_000), Ok(2_000)));
-        for wrong in ["", "0", "M", "5X", "-1", "99999999999G"] {
-            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 
