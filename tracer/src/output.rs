@@ -110,7 +110,7 @@ impl Output {
 impl OutputArgs {
     /// The log of intervals of `length` that is written to `output`.
     pub(crate) fn log(&self, length: Duration, output: Output) -> Log<Box<dyn Write>> {
-        let intervals = Intervals::new(length, self.group_by.into(), self.max_destinations);
+        let intervals = Intervals::new(length, self.grouping()?, self.max_destinations);
         Log::new(output.into_inner(), intervals, env!("CARGO_PKG_VERSION"))
     }
 }

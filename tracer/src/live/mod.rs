@@ -300,7 +300,7 @@ pub(crate) fn give_up(live: &mut Option<Live>, error: &io::Error) -> Asked {
     if !screen::is_possible() {
         return Asked::End;
     }
-    diagnostics::say(&format!("the live view ended, tracing goes on: {error}"));
+    diagnostics::say(diagnostics::Level::Warning, &format!("the live view ended, tracing goes on: {error}"));
     Asked::Nothing
 }
 
