@@ -155,6 +155,11 @@ impl Fold {
         total
     }
 
+    /// The host that most connections to `address` showed in their greeting.
+    pub fn usual_host(&self, address: IpAddr) -> Option<&str> {
+        self.addresses.get(&address.to_canonical())?.usual_host()
+    }
+
     /// Number of destinations that are kept apart at most.
     pub const fn max_destinations(&self) -> usize {
         self.max_destinations

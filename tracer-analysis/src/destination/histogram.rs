@@ -18,10 +18,11 @@ const HALF: u64 = 128;
 /// Up to [`Self::KEPT`] values are kept as they are and quantiles are exact. Beyond that (or above
 /// `u32::MAX`, which is 71 minutes in microseconds) values are counted in the buckets of an HDR
 /// histogram of two significant digits, of which only those in use take memory; a quantile is then
-/// up to 1 % too high, never too low. Count, minimum and maximum are always exact.
+/// up to 1 % too high, never too low. Count, sum, minimum and maximum are always exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Distribution {
     count: u64,
+    sum: u64,
     min: u64,
     max: u64,
     /// All values, ascending; empty once there are buckets.
@@ -32,7 +33,7 @@ pub struct Distribution {
 
 impl Default for Distribution {
     fn default() -> Self {
-        Self { count: 0, min: u64::MAX, max: 0, kept: Vec::new(), buckets: Vec::new() }
+        Self { count: 0, sum: 0, min: u64::MAX, max: 0, kept: Vec::new(), buckets: Vec::new() }
     }
 }
 
@@ -48,6 +49,7 @@ impl Distribution {
     pub fn record(&mut self, value: u64) {
         let value = value.min(Self::BOUND);
         self.count += 1;
+        self.sum = self.sum.saturating_add(value);
         self.min = self.min.min(value);
         self.max = self.max.max(value);
         match u32::try_from(value) {
@@ -76,6 +78,7 @@ impl Distribution {
             return;
         }
         self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.count_kept();
@@ -85,6 +88,20 @@ impl Distribution {
     /// How many values there are.
     pub const fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Sum of the values; exact.
+    pub const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// How many values are not above `value`, as far as they are told apart: those in the bucket that
+    /// `value` falls in (up to 0.8 % above it) count. Further values never make it less.
+    pub fn at_most(&self, value: u64) -> u64 {
+        let last = index_of(value.min(Self::BOUND));
+        let kept = self.kept.partition_point(|&kept| index_of(kept.into()) <= last);
+        let buckets = self.buckets.iter().take_while(|bucket| bucket.index() <= last);
+        kept as u64 + buckets.map(|bucket| bucket.count()).sum::<u64>()
     }
 
     /// Smallest value; `None` if there is none.

@@ -1,4 +1,5 @@
 mod fold;
 mod histogram;
 mod idle;
+mod steady;
 mod timeline;

@@ -1,0 +1,156 @@
+//! Aggregates of which none ever takes back what it has counted: for counters that are read while the
+//! trace goes on.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{
+    connection::{Connection, EndCause, EndDuring, TransactionsMethod},
+    destination::{
+        Group, GroupBy, OTHER, Reception, Timeline,
+        fold::{Families, normal_host},
+    },
+};
+
+/// Aggregates of the destinations that came first; of all further ones together, as [`OTHER`].
+///
+/// A report groups anew each time it is made, so a destination may go to [`OTHER`] or get another name
+/// between two of them. Here a connection stays with the destination it was counted under, and a
+/// destination that was once named stays named. So no count ever becomes smaller.
+#[derive(Debug, Clone)]
+pub struct SteadyFold {
+    by: GroupBy,
+    limit: usize,
+    named: BTreeMap<String, Cells>,
+    others: Option<Cells>,
+    /// Of all connections.
+    timeline: Timeline,
+}
+
+/// What is known of one destination.
+#[derive(Debug, Clone, Default)]
+struct Cells {
+    families: Families,
+    tallies: Tallies,
+}
+
+/// What a report does not tell apart. Bounded: the keys are few.
+#[derive(Debug, Clone, Default)]
+pub struct Tallies {
+    /// Connections by what ended them, and when in their life.
+    pub endings: BTreeMap<(EndCause, Option<EndDuring>), u64>,
+    /// Counted connections by the method of their count, and whether it is exact.
+    pub carried: BTreeMap<(TransactionsMethod, bool), Carried>,
+    /// Connections by how the server received them.
+    pub receptions: BTreeMap<Reception, u64>,
+}
+
+/// Connections whose messages were counted in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Carried {
+    /// Connections.
+    pub connections: u64,
+    /// Those that carried a message.
+    pub carrying: u64,
+    /// Messages handed over.
+    pub messages: u64,
+}
+
+/// One destination of a [`SteadyFold`].
+#[derive(Debug)]
+pub struct Steady<'a> {
+    /// Its aggregates.
+    pub group: Group,
+    /// Its other counts.
+    pub tallies: &'a Tallies,
+}
+
+impl SteadyFold {
+    /// An empty fold that names at most `limit` destinations, grouped by `by`.
+    pub fn new(by: GroupBy, limit: usize) -> Self {
+        let (named, timeline) = (BTreeMap::new(), Timeline::default());
+        Self { by, limit, named, others: None, timeline }
+    }
+
+    /// The destination of a connection to `address` whose server is called `host`. It is named from now
+    /// on if there is room, and [`OTHER`] if not.
+    pub fn destination(&mut self, address: IpAddr, host: Option<&str>) -> String {
+        let host = host.map(normal_host).filter(|host| !host.is_empty());
+        let key = self.by.key(address.to_canonical(), host.as_deref());
+        if self.named.contains_key(&key) {
+            return key;
+        }
+        if self.named.len() < self.limit {
+            self.named.insert(key.clone(), Cells::default());
+            return key;
+        }
+        self.others.get_or_insert_default();
+        OTHER.to_owned()
+    }
+
+    /// Adds one connection. Without a greeting that names a host it is one to `usual_host`.
+    /// Returns its destination.
+    pub fn add(&mut self, connection: &Connection, usual_host: Option<&str>) -> String {
+        let host = connection.banner_host.as_deref().or(usual_host);
+        let key = self.destination(connection.dst, host);
+        let cells = match self.named.get_mut(&key) {
+            Some(cells) => cells,
+            None => self.others.get_or_insert_default(),
+        };
+        cells.families.of(connection.family).add(connection);
+        cells.tallies.add(connection);
+        self.timeline.add(connection);
+        key
+    }
+
+    /// The destinations by name; [`OTHER`], if there is one, last. Only the one at hand takes memory for
+    /// its sums.
+    pub fn destinations(&self) -> impl Iterator<Item = Steady<'_>> {
+        let named = self.named.iter().map(|(key, cells)| (key.as_str(), cells));
+        let others = self.others.iter().map(|cells| (OTHER, cells));
+        named.chain(others).map(|(key, cells)| cells.steady(key))
+    }
+
+    /// How many destinations are named.
+    pub fn named(&self) -> usize {
+        self.named.len()
+    }
+
+    /// How many may be named.
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// All connections as one destination with the key `key`.
+    pub fn total(&self, key: &str) -> Group {
+        let all = self.named.values().chain(&self.others);
+        let cells = all.flat_map(|cells| cells.families.cells());
+        let mut total = Group::new(key.to_owned(), cells, None);
+        total.all.timeline = self.timeline.clone();
+        total
+    }
+}
+
+impl Cells {
+    fn steady(&self, key: &str) -> Steady<'_> {
+        let mut group = Group::new(key.to_owned(), self.families.cells(), None);
+        for (_, cell) in self.families.cells() {
+            group.all.timeline.merge(&cell.timeline);
+            group.all.arrivals.merge(&cell.arrivals);
+        }
+        Steady { group, tallies: &self.tallies }
+    }
+}
+
+impl Tallies {
+    fn add(&mut self, connection: &Connection) {
+        *self.endings.entry((connection.end_cause, connection.end_during)).or_default() += 1;
+        *self.receptions.entry(Reception::of(connection)).or_default() += 1;
+        let counted = connection.transactions.filter(|_| connection.established());
+        if let (Some(messages), Some(method)) = (counted, connection.transactions_method) {
+            let carried = self.carried.entry((method, connection.transactions_exact)).or_default();
+            carried.connections += 1;
+            carried.carrying += u64::from(messages > 0);
+            carried.messages += u64::from(messages);
+        }
+    }
+}
