@@ -30,6 +30,7 @@ pub mod prerequisite;
 pub mod python;
 pub mod recording;
 pub mod report;
+pub mod scrape;
 pub mod served;
 pub mod server;
 pub mod session;

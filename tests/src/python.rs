@@ -11,8 +11,15 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 fn command(script: &str) -> Command {
+    let mut command = interpreter();
+    command.args(["-c", script]);
+    command
+}
+
+/// Python, with those packages.
+pub fn interpreter() -> Command {
     let mut command = Command::new("python3");
-    command.args(["-c", script]).stdin(Stdio::null());
+    command.stdin(Stdio::null());
     if let Some(path) = env::var_os("SMTPTRACE_TEST_PYTHONPATH") {
         command.env("PYTHONPATH", path);
     }

@@ -1,7 +1,8 @@
 //! The running kernel side: what it hands over, what it still holds, what it lost and what it cost.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -205,20 +206,38 @@ impl Kernel {
 
     /// Detaches every hook. Run times are kept in the hooks' status.
     pub(crate) fn detach(&mut self) {
-        let Some(ebpf) = self.ebpf.take() else { return };
+        self.measure();
+        self.ebpf = None;
+    }
+
+    /// Notes in the hooks' status how often their programs ran and for how long, if the kernel measures
+    /// that.
+    pub(crate) fn measure(&mut self) {
+        let Some(ebpf) = &self.ebpf else { return };
+        let mut measured: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for (name, program) in ebpf.programs() {
-            let info = program.info().ok().filter(|info| info.run_count() > 0);
             let symbol = match name {
                 name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
                 name => name.trim_end_matches("_fentry").trim_end_matches("_kprobe"),
             };
-            let hook = self.hooks.iter_mut().find(|hook| hook.hook == symbol);
-            if let (Some(info), Some(hook)) = (info, hook) {
-                let nanos = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-                *hook.run_count.get_or_insert(0) += info.run_count();
-                *hook.run_time_ns.get_or_insert(0) += nanos;
+            let info = program.info().ok().filter(|info| info.run_count() > 0);
+            if let Some(info) = info {
+                let (runs, nanos) = measured.entry(symbol).or_default();
+                *runs += info.run_count();
+                *nanos += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
             }
         }
+        for hook in &mut self.hooks {
+            if let Some(&(runs, nanos)) = measured.get(hook.hook.as_str()) {
+                (hook.run_count, hook.run_time_ns) = (Some(runs), Some(nanos));
+            }
+        }
+    }
+
+    /// Server address of each connection that is open or being opened.
+    pub(crate) fn open(&self) -> impl Iterator<Item = IpAddr> {
+        let open = self.held().filter(|state| state.closed_ns == 0);
+        open.map(|state| IpAddr::from(Ipv6Addr::from(state.dst)).to_canonical())
     }
 
     /// The connections that are still held: open ones, and dead ones that their application has not

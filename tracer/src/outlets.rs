@@ -53,7 +53,7 @@ impl Outlets {
         };
         let output = Output::open(&args.output)?;
         let journal = if args.journal {
-            Some(Journal::open(&args.journal_socket, args.output.group_by.into())?)
+            Some(Journal::open(&args.journal_socket, args.output.grouping()?)?)
         } else {
             None
         };
@@ -66,7 +66,7 @@ impl Outlets {
                 outlets.stream = Some(Stream { writer, name });
             }
             Format::Hlog => {
-                let log = args.output.log(args.interval, output);
+                let log = args.output.log(args.interval, args.output.grouping()?, output);
                 outlets.log = Some(NamedLog { log, name });
             }
             _ => outlets.report = Some(output),

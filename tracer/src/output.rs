@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use tracer_analysis::{
+    destination::Grouping,
     report::{Intervals, Report},
     whatif::WhatIf,
 };
@@ -79,12 +80,20 @@ impl Output {
             Format::Json => json::write(report, &mut out),
             Format::Csv => csv::write(report, &mut out),
             Format::Html => html::write(report, what_if, &mut out, &html::HtmlOptions { top }),
-            Format::Text | Format::Jsonl | Format::Hlog | Format::Hgrm => {
-                text::write(report, &mut out, &text::TextOptions { top })
-            }
+            Format::Text
+            | Format::Jsonl
+            | Format::Hlog
+            | Format::Hgrm
+            | Format::Openmetrics
+            | Format::Prometheus => text::write(report, &mut out, &text::TextOptions { top }),
         };
         closed_pipe_is_fine(written.and_then(|()| out.flush()))
             .with_context(|| format!("cannot write the report to {name}"))
+    }
+
+    /// Writes a text. A reader that went away is no error.
+    pub(crate) fn text(self, text: &str) -> Result<()> {
+        self.document(|out| out.write_all(text.as_bytes()))
     }
 
     /// Writes a document. A reader that went away is no error.
@@ -109,8 +118,13 @@ impl Output {
 
 impl OutputArgs {
     /// The log of intervals of `length` that is written to `output`.
-    pub(crate) fn log(&self, length: Duration, output: Output) -> Log<Box<dyn Write>> {
-        let intervals = Intervals::new(length, self.grouping()?, self.max_destinations);
+    pub(crate) fn log(
+        &self,
+        length: Duration,
+        by: Grouping,
+        output: Output,
+    ) -> Log<Box<dyn Write>> {
+        let intervals = Intervals::new(length, by, self.max_destinations);
         Log::new(output.into_inner(), intervals, env!("CARGO_PKG_VERSION"))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tracer_analysis::{
-    destination::{Fold, Grouping},
+    destination::{Fold, Grouping, SteadyFold},
     recording::{Filters, Header, HookState, HookStatus, Line, Trailer, Trust},
     report::{Context, Report},
     utc::Utc,
@@ -21,6 +21,7 @@ use crate::{
     output::{Output, closed_pipe_is_fine},
     recording::{self, Writer},
     replay::Replay,
+    sink::openmetrics::{About, Dialect, Exposition, Own},
     status::Status,
 };
 
@@ -33,6 +34,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
         Format::Jsonl => return copy(args, by, output),
         Format::Hlog => return log(args, by, output),
         _ => {}
+    }
+    if let Some(dialect) = format.dialect() {
+        return metrics(args, by, dialect, output);
     }
     let (most, hdr) = (args.output.max_destinations, format.needs_histograms());
     let replay = Replay::for_format(format, most);
@@ -103,7 +107,7 @@ fn copy(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
 /// Writes the log of intervals. Only where `--fail-on` is given is there a report to look at.
 fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
     let name = output.name();
-    let mut log = args.output.log(args.interval, output);
+    let mut log = args.output.log(args.interval, by, output);
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
     let mut recordings = Recordings::default();
     // Memory may force the log to begin before the last file does.
@@ -126,6 +130,39 @@ fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
     closed_pipe_is_fine(written).with_context(|| format!("cannot write to {name}"))?;
     let report = fold.map(|fold| Report::new(&fold, by, context));
     Ok(report.map_or(Status::Done, |report| args.fail_on.status(&report)))
+}
+
+/// Writes what the recordings say as metrics.
+fn metrics(args: &ReportArgs, by: Grouping, dialect: Dialect, output: Output) -> Result<Status> {
+    let mut fold = Fold::new(args.output.max_destinations);
+    let mut steady = SteadyFold::new(by, args.output.metrics_destinations);
+    let mut recordings = Recordings::default();
+    for path in &args.files {
+        recordings.read(path, |line| {
+            add(&mut fold, line);
+            if let Line::Connection(connection) = line {
+                steady.add(connection, fold.usual_host(connection.dst));
+            }
+        })?;
+    }
+    let context = recordings.context(false);
+    let exposition = Exposition::new(
+        &steady,
+        &About {
+            version: &context.version,
+            hosts: &context.hosts,
+            group_by: by.by,
+            start: context.start,
+            duration_s: context.end.micros_since(context.start) as f64 / 1e6,
+            trust: &context.trust,
+            open: None,
+            named: steady.named(),
+            limit: steady.limit(),
+            own: Own::default(),
+        },
+    );
+    output.text(&exposition.text(dialect))?;
+    Ok(args.fail_on.status(&Report::new(&fold, by, context)))
 }
 
 fn add(fold: &mut Fold, line: &Line) {

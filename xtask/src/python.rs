@@ -10,9 +10,17 @@ use crate::invocation::Invocation;
 use crate::plan::Step;
 
 /// The packages: a histogram log reader, a JSON Schema validator, a database that reads recordings (which
-/// hands over times with `pytz`).
-const PACKAGES: &[&str] =
-    &["hdrhistogram==0.10.8", "jsonschema==4.26.0", "duckdb==2.0.0", "pytz==2026.6"];
+/// hands over times with `pytz`), parsers of Prometheus' formats, the protocol of OpenTelemetry, a YAML
+/// parser.
+const PACKAGES: &[&str] = &[
+    "hdrhistogram==0.10.8",
+    "jsonschema==4.26.0",
+    "duckdb==2.0.0",
+    "pytz==2026.6",
+    "prometheus_client==0.26.0",
+    "opentelemetry-proto==1.45.2",
+    "PyYAML==6.0.3",
+];
 
 /// Where they are, below cargo's target directory.
 pub(crate) fn directory(target: &Path) -> PathBuf {

@@ -129,7 +129,8 @@ impl Fold {
 
     /// Key of the destination in which a connection to `address` counts whose server is called `host`; of
     /// one that does not exist yet, that which it will have.
-    pub fn key(&self, by: Grouping, address: IpAddr, host: Option<&str>) -> String {
+    pub fn key(&self, by: impl Into<Grouping>, address: IpAddr, host: Option<&str>) -> String {
+        let by = by.into();
         let address = address.to_canonical();
         let host = host.map(normal_host).filter(|host| !host.is_empty());
         match self.addresses.get(&address) {

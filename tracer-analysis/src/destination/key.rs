@@ -41,6 +41,7 @@ impl GroupBy {
 
 /// Lengths of the networks that are destinations under [`GroupBy::Prefix`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Prefixes {
     /// Of IPv4, 0 to 32.
     pub ipv4: u8,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use crate::{
     connection::{Connection, EndCause, EndDuring, TransactionsMethod},
     destination::{
-        Group, GroupBy, OTHER, Reception, Timeline,
+        Group, Grouping, OTHER, Reception, Timeline,
         fold::{Families, normal_host},
     },
 };
@@ -18,7 +18,7 @@ use crate::{
 /// destination that was once named stays named. So no count ever becomes smaller.
 #[derive(Debug, Clone)]
 pub struct SteadyFold {
-    by: GroupBy,
+    by: Grouping,
     limit: usize,
     named: BTreeMap<String, Cells>,
     others: Option<Cells>,
@@ -66,8 +66,8 @@ pub struct Steady<'a> {
 
 impl SteadyFold {
     /// An empty fold that names at most `limit` destinations, grouped by `by`.
-    pub fn new(by: GroupBy, limit: usize) -> Self {
-        let (named, timeline) = (BTreeMap::new(), Timeline::default());
+    pub fn new(by: impl Into<Grouping>, limit: usize) -> Self {
+        let (by, named, timeline) = (by.into(), BTreeMap::new(), Timeline::default());
         Self { by, limit, named, others: None, timeline }
     }
 

@@ -114,9 +114,16 @@ impl Destination {
     /// One destination of `fold` alone, with the histograms themselves: what a report made at `end` would
     /// say of it, `missed_reuse` of all destinations excepted. `key` may be [`TOTAL`]; `None` if there is
     /// no such destination.
-    pub fn of(fold: &Fold, by: GroupBy, key: &str, start: Utc, end: Utc) -> Option<Self> {
+    pub fn of(
+        fold: &Fold,
+        by: impl Into<Grouping>,
+        key: &str,
+        start: Utc,
+        end: Utc,
+    ) -> Option<Self> {
+        let by = by.into();
         let group = if key == TOTAL { Some(fold.total(TOTAL)) } else { fold.groups(by).named(key) };
-        Some(Self::new(group?, by, &Window::new(start, end), Distribution::summary))
+        Some(Self::new(group?, by.by, &Window::new(start, end), Distribution::summary))
     }
 
     fn new(group: Group, by: GroupBy, window: &Window, summarize: Summarize) -> Self {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     connection::Connection,
-    destination::{Distribution, Fold, Group, GroupBy},
+    destination::{Distribution, Fold, Group, Grouping},
     report::{Histograms, TOTAL, Window},
     utc::Utc,
 };
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Intervals {
     length_us: i64,
-    by: GroupBy,
+    by: Grouping,
     max_destinations: usize,
     start: Option<Utc>,
     held: BTreeMap<i64, Fold>,
@@ -40,9 +40,9 @@ impl Intervals {
     pub const HELD: (usize, usize) = (1_024, 50_000);
 
     /// Intervals of `length`, with destinations `by`, of which `max_destinations` are kept apart in each.
-    pub fn new(length: Duration, by: GroupBy, max_destinations: usize) -> Self {
+    pub fn new(length: Duration, by: impl Into<Grouping>, max_destinations: usize) -> Self {
         let length_us = i64::try_from(length.as_micros()).unwrap_or(i64::MAX).max(1);
-        let (held, connections) = (BTreeMap::new(), 0);
+        let (by, held, connections) = (by.into(), BTreeMap::new(), 0);
         Self { length_us, by, max_destinations, start: None, held, connections }
     }
 
@@ -121,7 +121,8 @@ mod tests {
     }
 
     fn of(ends_s: &[i64]) -> Intervals {
-        let mut intervals = Intervals::new(Duration::from_secs(10), GroupBy::Address, 100);
+        let mut intervals =
+            Intervals::new(Duration::from_secs(10), crate::destination::GroupBy::Address, 100);
         intervals.begin(Utc::from_micros(13 * S));
         for end in ends_s {
             intervals.add(&connection(*end));

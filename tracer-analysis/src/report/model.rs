@@ -181,6 +181,7 @@ pub struct Destination {
 
 /// A name of a destination that is not its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Name {
     /// The name. That of an address is what the owner of the network wrote into its PTR record: text
     /// from strangers.

@@ -12,6 +12,7 @@ use crate::{
 /// in which there was a connection to the last, at most [`Course::BUCKETS`]. All destinations of a report
 /// have buckets of the same length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OverTime {
     /// Begin of the first bucket: a multiple of the length (UTC).
     pub start: Utc,

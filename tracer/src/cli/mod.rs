@@ -3,6 +3,8 @@
 mod analysis;
 mod demo;
 mod grouping;
+mod metrics;
+mod rotation;
 mod selector;
 mod values;
 
@@ -15,8 +17,10 @@ use tracer_analysis::destination::Grouping;
 pub(crate) use analysis::{CheckArgs, CompareArgs, DocumentFormat, WhatIfArgs, micros};
 pub(crate) use demo::DemoArgs;
 pub(crate) use grouping::{GroupBy, PrefixArgs, WrongPrefix};
+pub(crate) use metrics::MetricsArgs;
+pub(crate) use rotation::RotationArgs;
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
-use values::{duration, interval, size};
+use values::{duration, interval};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -156,6 +160,8 @@ pub(crate) struct TraceArgs {
     pub(crate) no_tui: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) metrics: MetricsArgs,
     /// Size of the ring buffer; rounded up to a power of two of pages
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
@@ -170,23 +176,6 @@ pub(crate) struct TraceArgs {
     pub(crate) measure_overhead: bool,
     #[command(flatten)]
     pub(crate) fail_on: FailOn,
-}
-
-/// A recording in pieces, each with its start in its name.
-#[derive(Debug, Args)]
-pub(crate) struct RotationArgs {
-    /// Go on in a new file after this much (before compression), for example
-    /// 500M; the files get their start in their name
-    #[arg(long = "rotate-size", value_name = "SIZE", value_parser = size, requires = "record")]
-    pub(crate) size: Option<u64>,
-    /// Go on in a new file after this time, for example 1h
-    #[arg(long = "rotate-every", value_name = "TIME")]
-    #[arg(value_parser = duration, requires = "record")]
-    pub(crate) every: Option<Duration>,
-    /// Keep this many files of this run, the newest
-    #[arg(long = "rotate-keep", value_name = "N", requires = "record")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) keep: Option<u32>,
 }
 
 /// Which recordings to report on.
@@ -254,6 +243,10 @@ pub(crate) struct OutputArgs {
     /// Most destinations kept apart; the rest is one row, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
+    /// Most destinations with metrics of their own, those that came first; the
+    /// rest is ~other
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) metrics_destinations: usize,
     /// Destinations shown in the text report, and with charts in HTML
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) top: usize,
@@ -275,6 +268,10 @@ pub(crate) enum Format {
     Hgrm,
     /// The report as one HTML file with charts, for a browser or to print
     Html,
+    /// Metrics as `OpenMetrics` text
+    Openmetrics,
+    /// Metrics as Prometheus text, which the textfile collector of `node_exporter` reads
+    Prometheus,
 }
 
 impl OutputArgs {

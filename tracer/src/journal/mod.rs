@@ -13,7 +13,7 @@ use std::{path::Path, time::Instant};
 use anyhow::Result;
 use tracer_analysis::{
     connection::{Connection, EndCause, EndDuring, EndSuspect, Refusal},
-    destination::GroupBy,
+    destination::Grouping,
     report::Report,
     verdict::{Severity, Verdict},
 };
@@ -82,13 +82,13 @@ const VERDICTS: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Journal {
     socket: Socket,
-    by: GroupBy,
+    by: Grouping,
     limits: [Limit; Kind::ALL.len()],
 }
 
 impl Journal {
     /// Connects to the journal at `socket`. Destinations are called as `by` says.
-    pub(crate) fn open(socket: &Path, by: GroupBy) -> Result<Self> {
+    pub(crate) fn open(socket: &Path, by: Grouping) -> Result<Self> {
         let now = Instant::now();
         Ok(Self {
             socket: Socket::connect(socket)?,
@@ -252,7 +252,7 @@ fn told(verdict: &Verdict) -> Message {
 #[cfg(test)]
 pub(crate) fn all(connections: &[Connection], report: &Report) -> Vec<u8> {
     let of = |connection: &Connection| {
-        let key = report.group_by.key(connection.dst, connection.banner_host.as_deref());
+        let key = report.grouping().key(connection.dst, connection.banner_host.as_deref());
         Kind::of(connection).map(|kind| about(connection, kind, &key))
     };
     let messages = connections.iter().filter_map(of).chain(report.verdicts.iter().map(told));

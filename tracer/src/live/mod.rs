@@ -31,7 +31,7 @@ use tokio::{
 };
 use tracer_analysis::{
     connection::{Connection, Table, TurnSpans},
-    destination::{Fold, GroupBy},
+    destination::{Fold, Grouping},
     recording::{Header, HookState},
     report::Report,
     utc::Utc,
@@ -102,7 +102,7 @@ pub(crate) struct Live {
     hangup: Option<Signal>,
     state: State,
     started: Utc,
-    by: GroupBy,
+    by: Grouping,
     rates: Rates,
     recent: Recent,
     report: Option<Rc<Report>>,
@@ -123,13 +123,13 @@ impl Live {
         if args.no_tui || !to_stdout || !screen::is_possible() {
             return Ok(None);
         }
-        let by = args.output.group_by.into();
+        let by = args.output.grouping()?;
         let missing = header.hooks.iter().filter(|hook| hook.state == HookState::Unavailable);
         let ports: Vec<String> = header.filters.dport.iter().map(ToString::to_string).collect();
         let title = Title {
             host: header.host.clone(),
             ports: ports.join(","),
-            group_by: by,
+            group_by: by.by,
             interval: in_words(args.interval),
             hooks_missing: missing.count(),
         };
@@ -300,7 +300,10 @@ pub(crate) fn give_up(live: &mut Option<Live>, error: &io::Error) -> Asked {
     if !screen::is_possible() {
         return Asked::End;
     }
-    diagnostics::say(diagnostics::Level::Warning, &format!("the live view ended, tracing goes on: {error}"));
+    diagnostics::say(
+        diagnostics::Level::Warning,
+        &format!("the live view ended, tracing goes on: {error}"),
+    );
     Asked::Nothing
 }
 

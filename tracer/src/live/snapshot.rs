@@ -7,7 +7,7 @@ use std::{
 
 use tracer_analysis::{
     connection::{Connection, EndCause, Table},
-    destination::{Fold, GroupBy},
+    destination::{Fold, GroupBy, Grouping},
     report::{Destination, Report, TOTAL},
     utc::Utc,
     verdict::{Code, Severity, Verdict},
@@ -117,7 +117,7 @@ pub(super) struct Source<'a> {
     pub(super) now: Utc,
     pub(super) now_ns: u64,
     pub(super) started: Utc,
-    pub(super) by: GroupBy,
+    pub(super) by: Grouping,
     pub(super) report: &'a Rc<Report>,
     pub(super) fold: &'a Fold,
     pub(super) table: &'a Table,
@@ -246,7 +246,7 @@ impl Source<'_> {
     fn listed(&self, state: &ConnectionState) -> Listed {
         let seconds = |since: u64| self.now_ns.saturating_sub(since) / 1_000_000_000;
         let last = state.last_data_ns.max(state.established_ns).max(state.start_ns);
-        let (comm, dead) = (String::from_utf8_lossy(&state.comm), state.closed_ns != 0);
+        let (comm, dead) = (String::from_utf8_lossy(&state.batch.comm), state.closed_ns != 0);
         let now = match state {
             _ if dead => "dead, not closed by its process",
             it if it.established_ns == 0 => "connecting",

@@ -64,7 +64,7 @@ fn recorded(name: &str) -> Sample {
         }
     })
     .unwrap();
-    Sample { connections, report: report::on(&[path], GroupBy::Host, 100, true).unwrap() }
+    Sample { connections, report: report::on(&[path], GroupBy::Host.into(), 100, true).unwrap() }
 }
 
 #[test]

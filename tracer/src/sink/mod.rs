@@ -9,6 +9,7 @@ pub(crate) mod html;
 pub(crate) mod idle_text;
 pub(crate) mod json;
 mod name_text;
+pub(crate) mod openmetrics;
 mod phase_text;
 pub(crate) mod quantity;
 pub(crate) mod safe_text;

@@ -4,7 +4,7 @@ mod announce;
 mod settings;
 mod show;
 
-use std::time::Duration;
+use std::{iter::Empty, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::{
@@ -32,6 +32,7 @@ use crate::{
     clock,
     kernel::Kernel,
     live::{self, Asked, Live},
+    metrics::Metrics,
     names,
     outlets::Outlets,
     probe::{
@@ -39,6 +40,7 @@ use crate::{
         preflight::{Machine, Severity},
     },
     replay::Replay,
+    sink::openmetrics::Exposition,
     status::Status,
 };
 
@@ -66,6 +68,7 @@ pub(crate) fn run_beside(
     preflight()?;
     let clock = clock::measure()?;
     let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
+    let metrics = Metrics::open(args)?;
     let settings = settings(args);
     let kernel = Kernel::start(&settings, args.measure_overhead)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -73,6 +76,7 @@ pub(crate) fn run_beside(
         .build()
         .context("cannot start the event loop")?;
     let mut trace = Trace::new(args, &settings, clock, outlets, kernel)?;
+    trace.metrics = metrics;
     begin()?;
     runtime.block_on(trace.follow(args, has_ended))?;
     trace.finish(args)
@@ -104,6 +108,7 @@ struct Trace {
     /// For a report that shows it.
     replay: Option<Replay>,
     outlets: Outlets,
+    metrics: Option<Metrics>,
     header: Header,
     connections: u64,
     /// What was said of the pieces of the recording that are finished.
@@ -150,6 +155,7 @@ impl Trace {
             grouping,
             replay: Replay::for_format(args.output.format, args.output.max_destinations),
             outlets,
+            metrics: None,
             header,
             connections: 0,
             finished: Finished::default(),
@@ -168,6 +174,7 @@ impl Trace {
             .context("cannot poll the ring buffer")?;
         // A duration beyond any clock is forever.
         let end = args.duration.and_then(|duration| Instant::now().checked_add(duration));
+        self.metrics.as_mut().map_or(Ok(()), Metrics::serve)?;
         let mut period = BUSY;
         while !self.outlets.failed() && !has_ended() && end.is_none_or(|end| Instant::now() < end) {
             let due = Instant::now() + period;
@@ -176,6 +183,7 @@ impl Trace {
                 _ = terminate.recv() => break,
                 guard = readable.readable() => guard?.clear_ready(),
                 asked = live::asked(&mut self.live) => if asked == Asked::End { break },
+                () = Metrics::due(self.metrics.as_mut()) => {}
                 () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
             }
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
@@ -185,6 +193,7 @@ impl Trace {
             if self.outlets.rotation_is_due() {
                 self.rotate()?;
             }
+            self.publish_metrics()?;
         }
         Ok(())
     }
@@ -192,7 +201,7 @@ impl Trace {
     /// Takes what waits in the kernel. Returns the number of records.
     fn drain(&mut self) -> usize {
         let before = clock::boot_ns().map(|now_ns| self.table.utc(now_ns));
-        let Self { kernel, table, fold, replay, outlets, connections, live, .. } = self;
+        let Self { kernel, table, fold, replay, outlets, connections, metrics, live, .. } = self;
         let taken = kernel.drain(table, |connection| {
             *connections += 1;
             fold.add(&connection);
@@ -201,6 +210,9 @@ impl Trace {
             }
             if let Some(live) = live {
                 live.ended(&connection);
+            }
+            if let Some(metrics) = metrics.as_mut() {
+                metrics.add(&connection, fold);
             }
             outlets.line(&Line::Connection(Box::new(connection)));
         });
@@ -212,6 +224,28 @@ impl Trace {
             announce_library(&library);
         }
         taken
+    }
+
+    /// Brings the metrics up to date if somebody waits for them.
+    fn publish_metrics(&mut self) -> Result<()> {
+        if !self.metrics.as_ref().is_some_and(Metrics::is_due) {
+            return Ok(());
+        }
+        let now = self.table.utc(clock::boot_ns()?);
+        let trust = self.trust()?;
+        if let Some(metrics) = &mut self.metrics {
+            let open = Some(self.kernel.open());
+            let exposition = metrics.exposition(&self.header, now, &trust, open, &self.fold);
+            metrics.publish(exposition);
+        }
+        Ok(())
+    }
+
+    /// The metrics at the end of the trace.
+    fn last_metrics(&mut self, end: Utc, trust: &Trust) -> Option<Exposition> {
+        let open: Option<Empty<IpAddr>> = None;
+        let metrics = self.metrics.as_mut()?;
+        Some(metrics.exposition(&self.header, end, trust, open, &self.fold))
     }
 
     /// Ends the piece of the recording at hand with its trailer, and begins the next.
@@ -252,6 +286,9 @@ impl Trace {
             if let Some(replay) = &mut self.replay {
                 replay.add(&connection);
             }
+            if let Some(metrics) = &mut self.metrics {
+                metrics.add(&connection, &self.fold);
+            }
             self.outlets.line(&Line::Connection(Box::new(connection)));
         }
         let end = self.table.utc(now_ns);
@@ -262,14 +299,28 @@ impl Trace {
         self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
         self.outlets.flush();
         drop(self.live.take()); // the report stays on the screen
+        let metrics = self.last_metrics(end, &trust);
         let mut report = self.report(args, end, trust);
         if args.output.resolve {
             names::add(&mut report);
         }
         self.outlets.finish_journal(&report);
         if let Some(output) = self.outlets.report.take() {
-            let what_if = self.replay.as_ref().map(|replay| replay.answer(&report));
-            output.report(&report, what_if.as_ref(), args.output.format, args.output.top)?;
+            match (args.output.format.dialect(), &metrics) {
+                (Some(dialect), Some(metrics)) => output.text(&metrics.text(dialect))?,
+                _ => {
+                    let what_if = self.replay.as_ref().map(|replay| replay.answer(&report));
+                    output.report(
+                        &report,
+                        what_if.as_ref(),
+                        args.output.format,
+                        args.output.top,
+                    )?;
+                }
+            }
+        }
+        if let (Some(outlet), Some(metrics)) = (self.metrics.take(), metrics) {
+            outlet.finish(metrics);
         }
         self.outlets.outcome()?;
         Ok(report)
@@ -296,6 +347,7 @@ impl Trace {
     }
 
     fn trust(&mut self) -> Result<Trust> {
+        self.kernel.measure();
         let losses = self.kernel.losses()?;
         Ok(Trust {
             events_lost: losses.events,

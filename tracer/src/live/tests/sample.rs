@@ -10,7 +10,7 @@ use tracer_analysis::{
     report::{Context as ReportContext, Report},
     utc::Utc,
 };
-use tracer_common::record::{ConnectionState, Turn, direction};
+use tracer_common::record::{ConnectionState, Turn, TurnBatch, direction};
 
 use crate::live::{
     rates::Rates,
@@ -80,7 +80,7 @@ pub(in crate::live) fn open(id: u64, dst: [u8; 4], second: u64) -> ConnectionSta
         first_byte_ns: start_ns + 60_000_000,
         last_data_ns: start_ns + 2_000_000_000,
         dst: address,
-        comm,
+        batch: TurnBatch { comm, ..TurnBatch::zeroed() },
         pid: 77,
         sport: 40_001,
         dport: 25,
@@ -176,7 +176,7 @@ impl Sample {
             now: self.table.utc(now_ns),
             now_ns,
             started: Utc::parse(START).unwrap(),
-            by: self.by,
+            by: self.by.into(),
             report,
             fold: &self.fold,
             table: &self.table,
@@ -198,7 +198,7 @@ impl Sample {
         let title = Title {
             host: "mx1".to_owned(),
             ports: "25".to_owned(),
-            group_by: self.by,
+            group_by: self.by.into(),
             interval: "10 s".to_owned(),
             hooks_missing: 0,
         };
