@@ -75,6 +75,17 @@ fn assert_harmless(form: &str, bytes: Vec<u8>) -> String {
     text
 }
 
+/// No control characters but line ends, and nothing that turns the direction of text. A page has typographic
+/// signs of its own, and a script and markup of its own.
+#[track_caller]
+fn assert_no_controls(page: &str) {
+    let turns =
+        |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let bad = page.chars().find(|&c| c != '\n' && c.is_control() || turns(c));
+    assert_eq!(bad, None, "in html");
+    assert_eq!(page.matches("<script").count(), 1);
+}
+
 #[test]
 fn every_form_is_harmless_and_can_be_parsed() {
     let needs = [&NEEDS[..], &[Prerequisite::PythonModule("hdrh")]].concat();
@@ -91,7 +102,9 @@ fn every_form_is_harmless_and_can_be_parsed() {
     assert_harmless("stdout", run.stdout.into_bytes());
     assert_harmless("stderr", run.stderr.into_bytes());
 
-    for form in ["text", "json", "jsonl", "csv", "hlog", "hgrm"] {
+    for form in
+        ["text", "json", "jsonl", "csv", "hlog", "hgrm", "openmetrics", "prometheus", "html"]
+    {
         let path = lab.file(form);
         let (file, output) = (run.file.to_str().unwrap(), path.to_str().unwrap());
         let arguments =
@@ -102,6 +115,10 @@ fn every_form_is_harmless_and_can_be_parsed() {
             for entry in fs::read_dir(&path).unwrap() {
                 assert_harmless(form, fs::read(entry.unwrap().path()).unwrap());
             }
+            continue;
+        }
+        if form == "html" {
+            assert_no_controls(&fs::read_to_string(&path).unwrap());
             continue;
         }
         let text = assert_harmless(form, fs::read(&path).unwrap());

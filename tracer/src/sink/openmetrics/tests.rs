@@ -61,7 +61,7 @@ fn names_from_the_network_are_escaped() {
     fold.add(&connection(&[("banner_host", hostile.into())]), None);
     let text = exposition(&fold, &Trust::default()).text(Dialect::OpenMetrics);
     let found = lines(&text, "smtptrace_died_total");
-    let escaped = "a\\\"} 1\\n# eof\\nx{\\\\b\u{fffd}ü";
+    let escaped = r#"a\"} 1\\x0a# eof\\x0ax{\\\\b\\x07\\u{fc}"#;
     assert_eq!(found, [format!("smtptrace_died_total{{destination=\"{escaped}\"}} 0")]);
     assert_eq!(text.matches("\n# EOF").count(), 1);
     assert!(text.ends_with("\n# EOF\n"));

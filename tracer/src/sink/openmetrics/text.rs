@@ -6,6 +6,7 @@ use super::{
     Exposition,
     family::{Family, Kind, Label, Sample, Value},
 };
+use crate::sink::safe;
 
 /// A form of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +109,12 @@ fn line(
     writeln!(out, " {value}")
 }
 
-/// Label values are UTF-8 in which backslash, quote and line feed are escaped. Other control characters
-/// are allowed but of no use to anybody.
+/// What is not printable ASCII is written as everywhere else; of the rest, backslash and quote are escaped.
 fn escape(text: &str, out: &mut String) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c if c.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
+    for c in safe(text).chars() {
+        if matches!(c, '\\' | '"') {
+            out.push('\\');
         }
+        out.push(c);
     }
 }
