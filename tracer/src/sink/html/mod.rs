@@ -16,7 +16,7 @@ use std::io;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tracer_analysis::{
     destination::OTHER,
-    report::{Report, TOTAL},
+    report::{Name, Report, TOTAL},
     whatif::WhatIf,
 };
 
@@ -149,6 +149,7 @@ fn sections(
                 details .destination open[at < OPEN] {
                     summary {
                         span .key { (safe(&one.key)) } " "
+                        @if let Some(name) = &one.name { (dns_name(name)) " " }
                         (verdicts::worst_badge(report, &one.key))
                         span .brief { (destination::brief(one)) }
                     }
@@ -167,6 +168,12 @@ fn sections(
 
 /// Sections that are open at first.
 const OPEN: usize = 3;
+
+/// What the owner of an address calls it, and whether the name has that address, too.
+fn dns_name(name: &Name) -> Markup {
+    let doubt = if name.verified { "" } else { " (not verified)" };
+    html! { span .brief { (safe(&name.name)) (doubt) } }
+}
 
 /// The replay of one destination; `Err` says why there is none.
 fn replay<'a>(

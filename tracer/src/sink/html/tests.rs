@@ -5,7 +5,7 @@ use tracer_analysis::{
     connection::{Connection, EndCause, EndDuring, Refusal, TransactionsMethod},
     destination::GroupBy,
     recording::{Filters, HookState, HookStatus},
-    report::{Context, Report},
+    report::{Context, Name, Report},
     whatif::{self, Demand, WhatIf},
 };
 
@@ -135,6 +135,17 @@ fn hostile_text_is_only_text() {
     // A quote would end an attribute.
     let quotes = page.match_indices("onload=").map(|(at, _)| &page[at..at + 13]);
     assert!(quotes.clone().count() > 3 && quotes.clone().all(|it| it == "onload=&quot;"));
+}
+
+#[test]
+fn names_of_addresses_are_shown() {
+    let mut report = of(&hour(), GroupBy::Address);
+    let name = |name: &str, verified| Some(Name { name: name.to_owned(), verified });
+    report.destinations[0].name = name("mx.example.org", true);
+    report.destinations[1].name = name("mx.<b>.example", false);
+    let page = html(&report, None, 20);
+    assert!(page.contains(">mx.example.org</span>"), "{page}");
+    assert!(page.contains(">mx.&lt;b&gt;.example (not verified)</span>"), "{page}");
 }
 
 #[test]
