@@ -34,14 +34,19 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
 }
 
-fn document(title: &str, description: &str, root: Value, generator: &mut SchemaGenerator) -> Value {
+fn document(
+    title: &str,
+    description: &str,
+    mut root: Value,
+    generator: &mut SchemaGenerator,
+) -> Value {
     let mut document = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": title,
         "description": description,
         "$defs": generator.take_definitions(true),
     });
-    object(&mut document).extend(object(&mut root.clone()).clone());
+    object(&mut document).extend(std::mem::take(object(&mut root)));
     tidy(&mut document);
     document
 }

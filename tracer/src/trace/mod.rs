@@ -305,25 +305,28 @@ impl Trace {
             names::add(&mut report);
         }
         self.outlets.finish_journal(&report);
-        if let Some(output) = self.outlets.report.take() {
-            match (args.output.format.dialect(), &metrics) {
-                (Some(dialect), Some(metrics)) => output.text(&metrics.text(dialect))?,
-                _ => {
-                    let what_if = self.replay.as_ref().map(|replay| replay.answer(&report));
-                    output.report(
-                        &report,
-                        what_if.as_ref(),
-                        args.output.format,
-                        args.output.top,
-                    )?;
-                }
-            }
-        }
+        self.write(args, &report, metrics.as_ref())?;
         if let (Some(outlet), Some(metrics)) = (self.metrics.take(), metrics) {
             outlet.finish(metrics);
         }
         self.outlets.outcome()?;
         Ok(report)
+    }
+
+    /// Writes the report in the form that was asked for.
+    fn write(
+        &mut self,
+        args: &TraceArgs,
+        report: &Report,
+        metrics: Option<&Exposition>,
+    ) -> Result<()> {
+        let Some(output) = self.outlets.report.take() else { return Ok(()) };
+        let format = args.output.format;
+        if let (Some(dialect), Some(metrics)) = (format.dialect(), metrics) {
+            return output.text(&metrics.text(dialect));
+        }
+        let what_if = self.replay.as_ref().map(|replay| replay.answer(report));
+        output.report(report, what_if.as_ref(), format, args.output.top)
     }
 
     /// The report as it stands while the trace goes on.

@@ -198,7 +198,7 @@ impl Sample {
         let title = Title {
             host: "mx1".to_owned(),
             ports: "25".to_owned(),
-            group_by: self.by.into(),
+            group_by: self.by,
             interval: "10 s".to_owned(),
             hooks_missing: 0,
         };
