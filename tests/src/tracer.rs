@@ -19,7 +19,7 @@ use nix::{
 
 use crate::{lab::Lab, recording::Recording, wait};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the binary is: `$SMTPTRACE_BIN`, or the release build of this workspace.
 pub fn binary() -> PathBuf {
