@@ -8,7 +8,6 @@ mod client;
 mod instruments;
 
 use std::{
-    io::Write as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +26,10 @@ use opentelemetry_sdk::{
 };
 use tracer_analysis::connection::Connection;
 
-use crate::sink::openmetrics::Exposition;
+use crate::{
+    diagnostics::{self, Level},
+    sink::openmetrics::Exposition,
+};
 use client::Client;
 use instruments::Instruments;
 
@@ -200,9 +202,9 @@ impl Exporter {
     }
 }
 
-/// A line on stderr, where it is open.
+/// A warning; what the receiver said may be in it.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "smtptrace: {}", text.escape_debug());
+    diagnostics::say(Level::Warning, &text.escape_debug().to_string());
 }
 
 /// Who sends.
