@@ -6,12 +6,18 @@ use std::{env, fs, path::PathBuf, time::Duration};
 
 use tracer_analysis::{
     connection::Connection,
-    destination::GroupBy,
+    destination::{GroupBy, SteadyFold},
     recording::Line,
     report::{Intervals, Report},
 };
 
-use super::{csv, hgrm, hlog::Log, json, tests, text};
+use super::{
+    csv, hgrm,
+    hlog::Log,
+    html, json,
+    openmetrics::{About, Dialect, Exposition, Own},
+    tests, text,
+};
 use crate::{journal, recording, report};
 
 /// What is put into a form.
@@ -24,7 +30,7 @@ pub(super) struct Sample {
 type Sink = (&'static str, fn(&Sample) -> Vec<u8>);
 
 /// Every sink. A new one is added here, and is then tested with the others.
-const SINKS: [Sink; 7] = [
+const SINKS: [Sink; 10] = [
     ("text", |of| written(|out| text::write(&of.report, out, &text::TextOptions { top: 20 }))),
     ("json", |of| written(|out| json::write(&of.report, out))),
     ("csv", |of| written(|out| csv::write(&of.report, out))),
@@ -46,7 +52,33 @@ const SINKS: [Sink; 7] = [
         writer.into_bytes().unwrap()
     }),
     ("journal", |of| journal::all(&of.connections, &of.report)),
+    ("html", |of| {
+        written(|out| html::write(&of.report, None, out, &html::HtmlOptions { top: 20 }))
+    }),
+    ("openmetrics", |of| metrics(of, Dialect::OpenMetrics)),
+    ("prometheus", |of| metrics(of, Dialect::Prometheus)),
 ];
+
+/// The metrics of a sample; what the tracer itself costs is not in it.
+fn metrics(of: &Sample, dialect: Dialect) -> Vec<u8> {
+    let mut fold = SteadyFold::new(of.report.grouping(), 100);
+    for connection in &of.connections {
+        fold.add(connection, None);
+    }
+    let about = About {
+        version: "0.1.0",
+        hosts: &of.report.hosts,
+        group_by: of.report.group_by,
+        start: of.report.window.start,
+        duration_s: of.report.window.duration_s,
+        trust: &of.report.trust,
+        open: None,
+        named: fold.named(),
+        limit: fold.limit(),
+        own: Own::default(),
+    };
+    Exposition::new(&fold, &about).text(dialect).into_bytes()
+}
 
 fn written(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -158,6 +190,8 @@ fn hostile_text_is_harmless_in_every_form() {
 #[track_caller]
 fn assert_printable(sink: &str, text: &str, made: Vec<u8>) {
     let made = String::from_utf8(made).unwrap();
-    let bad = made.chars().find(|c| !matches!(c, ' '..='~' | '\n'));
+    // A page has its own sign for microseconds.
+    let micro = |c| sink == "html" && c == '\u{b5}';
+    let bad = made.chars().find(|&c| !matches!(c, ' '..='~' | '\n') && !micro(c));
     assert_eq!(bad, None, "in {sink} of {:?}", &text[..text.len().min(80)]);
 }
