@@ -42,15 +42,13 @@ impl Report {
         let grouping = by.into();
         let by = grouping.by;
         let window = Window::new(context.start, context.end);
-        let summarize = if context.hdr { Distribution::summary } else { Distribution::quantiles };
         let mut verdicts = Vec::new();
         let mut destination = |group: Group, is_total| {
             let trust = &context.trust;
             let duration_s = window.duration_s;
             let subject = verdict::Subject { group: &group, is_total, duration_s, trust };
             verdicts.extend(verdict::verdicts(&subject));
-            let over_time = context.hdr.then(|| OverTime::new(&group.all, &window)).flatten();
-            Destination { over_time, ..Destination::new(group, by, &window, summarize) }
+            Destination::new(group, by, &window, context.hdr)
         };
         let mut totals = destination(fold.total(TOTAL), true);
         let destinations: Vec<_> =
@@ -111,8 +109,8 @@ impl Window {
 }
 
 impl Destination {
-    /// One destination of `fold` alone, with the histograms themselves: what a report made at `end` would
-    /// say of it, `missed_reuse` of all destinations excepted. `key` may be [`TOTAL`]; `None` if there is
+    /// One destination of `fold` alone, with the histograms and the course over time: what a report made at
+    /// `end` would say of it, `missed_reuse` of all destinations excepted. `key` may be [`TOTAL`]; `None` if there is
     /// no such destination.
     pub fn of(
         fold: &Fold,
@@ -123,10 +121,13 @@ impl Destination {
     ) -> Option<Self> {
         let by = by.into();
         let group = if key == TOTAL { Some(fold.total(TOTAL)) } else { fold.groups(by).named(key) };
-        Some(Self::new(group?, by.by, &Window::new(start, end), Distribution::summary))
+        Some(Self::new(group?, by.by, &Window::new(start, end), true))
     }
 
-    fn new(group: Group, by: GroupBy, window: &Window, summarize: Summarize) -> Self {
+    /// `hdr`: with the histograms themselves and the course over time.
+    fn new(group: Group, by: GroupBy, window: &Window, hdr: bool) -> Self {
+        let over_time = hdr.then(|| OverTime::new(&group.all, window)).flatten();
+        let summarize = if hdr { Distribution::summary } else { Distribution::quantiles };
         let Group { key, all, ipv4, ipv6, addresses } = group;
         let peak = all.timeline.peak();
         let messages = Some(&all.messages).filter(|it| it.counted > 0);
@@ -173,7 +174,7 @@ impl Destination {
             endings: all.endings,
             greeting_codes: all.greeting_codes,
             idle_limit,
-            over_time: None,
+            over_time,
         }
     }
 }
