@@ -71,6 +71,14 @@ pub enum EndCause {
     Open,
 }
 
+impl EndCause {
+    /// Whether a session that ends so has died: reset by the other side, timed out, or closed without an
+    /// answer.
+    pub fn is_death(self) -> bool {
+        matches!(self, Self::RstReceived | Self::Timeout | Self::Unanswered)
+    }
+}
+
 /// When in the life of the connection the end came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -305,11 +313,7 @@ impl Connection {
     /// Whether it was established and died: reset by the other side, timed out, or closed without an
     /// answer.
     pub fn died(&self) -> bool {
-        !self.failed()
-            && matches!(
-                self.end_cause,
-                EndCause::RstReceived | EndCause::Timeout | EndCause::Unanswered
-            )
+        !self.failed() && self.end_cause.is_death()
     }
 
     /// Whether the TCP handshake was completed.

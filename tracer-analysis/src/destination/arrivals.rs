@@ -90,7 +90,9 @@ impl Arrival {
             midlife: connection.seen_from == SeenFrom::Midlife,
             keepable: ended_by_us(connection),
         };
-        let last = usable_spans(connection, facts.reception).last().filter(|_| !died(connection));
+        let last = usable_spans(connection, facts.reception)
+            .last()
+            .filter(|_| !connection.end_cause.is_death());
         Self {
             at_and_facts: at.micros().clamp(i64::MIN >> FACT_BITS, i64::MAX >> FACT_BITS)
                 << FACT_BITS
@@ -346,8 +348,4 @@ fn ended_by_us(connection: &Connection) -> bool {
         EndCause::PeerFin => quit,
         _ => false,
     }
-}
-
-fn died(connection: &Connection) -> bool {
-    matches!(connection.end_cause, EndCause::RstReceived | EndCause::Timeout | EndCause::Unanswered)
 }

@@ -18,7 +18,7 @@ use tracer_analysis::{
     verdict::{Severity, Verdict},
 };
 
-use crate::sink::safe;
+use crate::sink::{json::word, safe};
 use limit::Limit;
 use protocol::{Message, Priority, Socket};
 
@@ -65,8 +65,8 @@ impl Kind {
     fn of(connection: &Connection) -> Option<Self> {
         match connection.end_cause {
             EndCause::Open => None,
-            _ if !connection.established() => Some(Self::Failed),
-            EndCause::RstReceived | EndCause::Timeout | EndCause::Unanswered => Some(Self::Died),
+            _ if connection.failed() => Some(Self::Failed),
+            _ if connection.died() => Some(Self::Died),
             _ => throttling(connection).map(|_| Self::TurnedAway),
         }
     }
@@ -164,9 +164,9 @@ fn about(connection: &Connection, kind: Kind, destination: &str) -> Message {
         .known("SMTPTRACE_HOST", connection.banner_host.as_deref().map(safe))
         .field("SMTPTRACE_CONNECTION", &safe(&connection.id))
         .field("SMTPTRACE_START", &connection.start.to_string())
-        .field("SMTPTRACE_END_CAUSE", &name(&connection.end_cause))
-        .known("SMTPTRACE_END_DURING", connection.end_during.map(|during| name(&during)))
-        .known("SMTPTRACE_END_SUSPECT", connection.end_suspect.map(|suspect| name(&suspect)))
+        .field("SMTPTRACE_END_CAUSE", &word(connection.end_cause))
+        .known("SMTPTRACE_END_DURING", connection.end_during.map(word))
+        .known("SMTPTRACE_END_SUSPECT", connection.end_suspect.map(word))
         .known("SMTPTRACE_IDLE_S", seconds(connection.end_idle_us))
         .known("SMTPTRACE_UNANSWERED_S", seconds(connection.end_unanswered_us))
         .known("SMTPTRACE_ERRNO", connection.connect_error.as_deref().map(safe))
@@ -174,12 +174,6 @@ fn about(connection: &Connection, kind: Kind, destination: &str) -> Message {
         .known("SMTPTRACE_ENHANCED_CODE", refusal.and_then(|it| it.enhanced))
         .known("SMTPTRACE_PID", connection.pid)
         .known("SMTPTRACE_COMM", connection.comm.as_deref().map(safe))
-}
-
-/// As the recording names it.
-fn name(value: &impl serde::Serialize) -> String {
-    let json = serde_json::to_value(value).ok();
-    json.as_ref().and_then(|json| json.as_str()).unwrap_or_default().to_owned()
 }
 
 /// What became of a connection, in a few words.
@@ -248,7 +242,7 @@ fn told(verdict: &Verdict) -> Message {
         .known("SMTPTRACE_ADVICE", (!advice.is_empty()).then(|| advice.join("\n")))
 }
 
-/// The message about one verdict, for the tests of sinks.
+/// The messages about connections and verdicts, without any limit, for the tests of sinks.
 #[cfg(test)]
 pub(crate) fn all(connections: &[Connection], report: &Report) -> Vec<u8> {
     let of = |connection: &Connection| {

@@ -1,6 +1,6 @@
 //! Reports and other documents as JSON.
 
-use std::{fmt::Write as _, io};
+use std::{fmt::Write as _, io, sync::Arc};
 
 use serde::Serialize;
 
@@ -9,6 +9,14 @@ pub(crate) fn write(document: &impl Serialize, out: &mut impl io::Write) -> io::
     let json = serde_json::to_string_pretty(document)?;
     out.write_all(ascii(json).as_bytes())?;
     out.write_all(b"\n")
+}
+
+/// The word that stands for `value` in JSON; `unknown` if it is not a word.
+pub(crate) fn word(value: impl Serialize) -> Arc<str> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word.into(),
+        _ => "unknown".into(),
+    }
 }
 
 /// The same JSON with everything beyond printable ASCII escaped: that occurs only within strings.

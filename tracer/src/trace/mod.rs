@@ -75,8 +75,7 @@ pub(crate) fn run_beside(
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let mut trace = Trace::new(args, &settings, clock, outlets, kernel)?;
-    trace.metrics = metrics;
+    let mut trace = Trace::new(args, &settings, clock, outlets, metrics, kernel)?;
     begin()?;
     runtime.block_on(trace.follow(args, has_ended))?;
     trace.finish(args)
@@ -125,6 +124,7 @@ impl Trace {
         settings: &Settings,
         clock: Clock,
         mut outlets: Outlets,
+        metrics: Option<Metrics>,
         kernel: Kernel,
     ) -> Result<Self> {
         let host = file_line("/proc/sys/kernel/hostname");
@@ -155,7 +155,7 @@ impl Trace {
             grouping,
             replay: Replay::for_format(args.output.format, args.output.max_destinations),
             outlets,
-            metrics: None,
+            metrics,
             header,
             connections: 0,
             finished: Finished::default(),

@@ -7,7 +7,8 @@ use tracer_analysis::{
     destination::{Aggregate, FAILURE_NAMES, GREETING_CODES, IdleGaps, OTHER, Reception, Steady},
 };
 
-use super::family::{Description, Family, Label, counter, gauge, word};
+use super::family::{Description, Family, Label, counter, gauge};
+use crate::sink::json::word;
 
 /// A family and where its samples come from.
 type Source = (Description, fn(&One<'_>, &mut Family));

@@ -127,11 +127,3 @@ impl Family {
         self.count(labels, 1);
     }
 }
-
-/// The word that stands for `value` in JSON.
-pub(super) fn word(value: impl serde::Serialize) -> Arc<str> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word.into(),
-        _ => "unknown".into(),
-    }
-}

@@ -21,8 +21,9 @@ use tracer_analysis::{
     verdict,
 };
 
+use crate::sink::json::word;
 use destinations::One;
-use family::{gauge, word};
+use family::gauge;
 
 pub(crate) use family::{Description, Family, Kind, Label, Value};
 pub(crate) use histograms::{MEASURES, Measure};
