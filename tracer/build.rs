@@ -15,7 +15,8 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const TARGET: &str = "bpfel-unknown-none";
 
 fn main() {
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
+    let package = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
+    let root = package.parent().unwrap_or(&package).to_owned();
     for input in ["tracer-ebpf", "tracer-common", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
@@ -30,7 +31,7 @@ fn main() {
         .args(["build", "--release", "--locked", "--package", "tracer-ebpf", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags())
+        .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&root))
         .env("PATH", path_with_cargo_bin())
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
@@ -63,24 +64,38 @@ fn debian_has_bpf_core() -> bool {
     })
 }
 
-fn rust_flags() -> String {
+/// The flags, which map away where the sources lie: two directories give the same object.
+fn rust_flags(root: &Path) -> String {
     let arch = variable("CARGO_CFG_TARGET_ARCH");
     let arch = if arch.starts_with("riscv64") { "riscv64" } else { &arch };
-    [
-        &format!("--cfg=bpf_target_arch=\"{arch}\""),
-        "-Cdebuginfo=2",
-        "-Clinker=bpf-linker",
-        "-Clink-arg=--btf",
-    ]
-    .join("\x1f")
+    let mut flags = vec![
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2".to_owned(),
+        "-Clinker=bpf-linker".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        format!("--remap-path-prefix={}=/smtptrace", root.display()),
+    ];
+    // The name of a registry's directory is a hash of its address: mirrors have other ones.
+    let registries = fs::read_dir(cargo_home().join("registry/src")).into_iter().flatten();
+    let mut maps: Vec<String> = registries
+        .flatten()
+        .map(|registry| format!("--remap-path-prefix={}=/crates", registry.path().display()))
+        .collect();
+    maps.sort();
+    flags.extend(maps);
+    flags.join("\x1f")
+}
+
+fn cargo_home() -> PathBuf {
+    env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    )
 }
 
 /// `PATH`, with the place where `cargo install` puts bpf-linker behind it.
 fn path_with_cargo_bin() -> String {
-    let home = env::var("CARGO_HOME")
-        .or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo")))
-        .unwrap_or_default();
-    format!("{}:{home}/bin", variable("PATH"))
+    format!("{}:{}/bin", variable("PATH"), cargo_home().display())
 }
 
 fn variable(name: &str) -> String {

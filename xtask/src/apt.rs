@@ -64,6 +64,19 @@ pub(crate) fn download(package: &str, directory: &Path) -> Invocation {
         .arg(package)
 }
 
+/// The call that unpacks a package of another architecture into `directory`, which then has a file `version`.
+pub(crate) fn unpack_foreign(
+    package: &str,
+    version: &str,
+    arch: &str,
+    directory: &Path,
+) -> Invocation {
+    Invocation::new("sh")
+        .args(["-c", include_str!("download_foreign.sh"), "unpack"])
+        .arg(directory)
+        .args([arch, package, version])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

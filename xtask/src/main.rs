@@ -12,6 +12,7 @@ mod invocation;
 mod machine;
 mod plan;
 mod python;
+mod static_build;
 mod toolchain;
 mod workspace;
 
@@ -41,6 +42,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Set up, then build what is shipped into `target/dist`
+    Dist {
+        /// For this processor only; can be repeated
+        #[arg(long = "arch", value_name = "ARCH")]
+        arches: Vec<static_build::Arch>,
+    },
     /// Set up, then run every check and every test; the last line is their sum
     Test,
 }
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Command::Demo { args } => {
             commands::run::run(&[vec![OsString::from("demo")], args].concat())
         }
+        Command::Dist { arches } => commands::dist::run(&arches),
         Command::Test => commands::test::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! From what was found on a machine to the steps that bring in what is missing: pure functions.
 
+pub(crate) mod cross;
 #[cfg(test)]
 mod tests;
 

@@ -8,8 +8,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::apt;
 use crate::machine::{self, Privilege};
+use crate::plan::cross::CrossFound;
 use crate::plan::{self, BuildFound, Step, TestFound};
 use crate::python;
+use crate::static_build::Toolchain;
 use crate::toolchain::{self, BpfCompiler, LINKER_VERSION};
 use crate::workspace;
 
@@ -93,6 +95,38 @@ pub(crate) fn for_testing(root: &Path, target: &Path) -> Result<()> {
         bail!("could not install {}; the reasons are above", failed.join("; "));
     }
     Ok(())
+}
+
+/// Installs what static binaries of `toolchain` need beyond building.
+pub(crate) fn for_static(toolchain: &Toolchain, root: &Path, target: &Path) -> Result<()> {
+    for_building(root)?;
+    let found = look_for_static(toolchain, target);
+    if found.is_ready() {
+        return Ok(());
+    }
+    if machine::has_apt() {
+        apt::update(found.privilege, root);
+        for step in plan::cross::for_static(&found) {
+            install(&step, root)?;
+        }
+    } else if !found.missing_packages.is_empty() {
+        bail!(
+            "missing, by Debian's names: {}; install what this system calls them",
+            found.missing_packages.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// What is there for static binaries of `toolchain`.
+pub(crate) fn look_for_static(toolchain: &Toolchain, target: &Path) -> CrossFound {
+    let arch = toolchain.arch();
+    CrossFound {
+        privilege: Privilege::look(),
+        arch: arch.debian(),
+        missing_packages: toolchain.missing_packages(),
+        missing_library: toolchain.missing_library(target),
+    }
 }
 
 /// What is there for building.

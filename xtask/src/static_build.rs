@@ -1,0 +1,159 @@
+//! Static binaries: what is shipped, what the end-to-end tests run, and what runs in virtual machines.
+//!
+//! The same sources give the same bytes in every directory: paths of this machine are mapped away.
+
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::commands::setup;
+use crate::invocation::Invocation;
+pub(crate) use toolchain::Toolchain;
+
+/// A processor that smtptrace is shipped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Arch {
+    /// 64-bit x86, which Debian calls amd64.
+    #[value(name = "x86_64", alias = "amd64")]
+    X86_64,
+    /// 64-bit ARM, which Debian calls arm64.
+    #[value(name = "aarch64", alias = "arm64")]
+    Aarch64,
+}
+
+impl Arch {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// The one of this machine, if it is among them.
+    pub(crate) fn native() -> Option<Self> {
+        Self::ALL.into_iter().find(|arch| arch.name() == std::env::consts::ARCH)
+    }
+
+    /// The name that Rust, RPM and the kernel use.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// The name in Debian's packages.
+    pub(crate) fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// What the names of GNU's tools for it begin with.
+    pub(crate) fn gnu(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux-gnu",
+            Self::Aarch64 => "aarch64-linux-gnu",
+        }
+    }
+}
+
+/// How static binaries for one processor are built here.
+#[derive(Debug)]
+pub(crate) struct StaticBuild {
+    /// The name of the target.
+    triple: String,
+    /// Where cargo puts them.
+    directory: PathBuf,
+    call: Invocation,
+}
+
+impl StaticBuild {
+    /// Looks for the compiler and installs what it needs. `target` is cargo's target directory.
+    pub(crate) fn prepare(root: &Path, target: &Path, arch: Arch) -> Result<Self> {
+        let toolchain = Toolchain::choose(arch);
+        setup::for_static(&toolchain, root, target)
+            .with_context(|| format!("static binaries for {} cannot be built", arch.name()))?;
+        let fetch = toolchain.cargo().args(["fetch", "--quiet", "--locked"]);
+        fetch.run(root)?;
+        let call = toolchain.flagged(root, target)?;
+        let triple = toolchain.target();
+        Ok(Self { directory: target.join(&triple).join("release"), triple, call })
+    }
+
+    /// `cargo SUBCOMMAND` with all that makes its output static and the same everywhere.
+    pub(crate) fn cargo(&self, subcommand: &str) -> Invocation {
+        let target = ["--release", "--locked", "--target", &self.triple];
+        self.call.clone().arg(subcommand).args(target)
+    }
+
+    /// The call that builds the tracer.
+    pub(crate) fn build_tracer(&self) -> Invocation {
+        self.cargo("build").args(["-p", "tracer"])
+    }
+
+    /// Where [`Self::build_tracer`] puts it.
+    pub(crate) fn tracer(&self) -> PathBuf {
+        self.directory.join("smtptrace")
+    }
+}
+
+/// Builds the tracer and says where it is.
+pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch) -> Result<PathBuf> {
+    let build = StaticBuild::prepare(root, target, arch)?;
+    build.build_tracer().run(root)?;
+    Ok(build.tracer())
+}
+
+/// Builds the programs of the end-to-end tests, and the client process `lab-session` that they start, and
+/// says where they are. The name of a test's program is that of the test, a `-`, and a hash.
+#[expect(dead_code, reason = "virtual machines will run them")]
+pub(crate) fn tests(root: &Path, target: &Path, arch: Arch) -> Result<Vec<PathBuf>> {
+    let build = StaticBuild::prepare(root, target, arch)?;
+    let call = build.cargo("test").args(["-p", "tests", "--no-run", "--message-format=json"]);
+    let output = call
+        .command()
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("`{call}` could not be started"))?;
+    if !output.status.success() {
+        bail!("`{call}` failed with {}; its own messages are above", output.status);
+    }
+    let programs = test_programs(&String::from_utf8_lossy(&output.stdout));
+    if programs.is_empty() {
+        bail!("`{call}` went well, yet names no program");
+    }
+    Ok(programs)
+}
+
+/// The programs in cargo's messages: integration tests, and programs that are not tests of themselves.
+fn test_programs(messages: &str) -> Vec<PathBuf> {
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let wanted = artifacts.filter(|it| match it["target"]["kind"][0].as_str() {
+        Some("test") => true,
+        Some("bin") => it["profile"]["test"] == false,
+        _ => false,
+    });
+    wanted.filter_map(|it| it["executable"].as_str().map(PathBuf::from)).collect()
+}
+
+#[cfg(test)]
+mod tests_of_messages {
+    use super::*;
+
+    #[test]
+    fn tests_and_programs_are_named_and_unit_tests_are_not() {
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"kind":["lib"]},"profile":{"test":false},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["lib"]},"profile":{"test":true},"executable":"/t/deps/tests-1"}
+{"reason":"compiler-artifact","target":{"kind":["bin"]},"profile":{"test":true},"executable":"/t/deps/lab_session-1"}
+{"reason":"compiler-artifact","target":{"kind":["bin"]},"profile":{"test":false},"executable":"/t/lab-session"}
+{"reason":"compiler-artifact","target":{"kind":["custom-build"]},"profile":{"test":false},"executable":"/t/build"}
+{"reason":"compiler-artifact","target":{"kind":["test"]},"profile":{"test":true},"executable":"/t/deps/owners-1"}
+{"reason":"build-finished","success":true}"#;
+        let expected = ["/t/lab-session", "/t/deps/owners-1"].map(PathBuf::from);
+        assert_eq!(test_programs(messages), expected);
+    }
+}
