@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod apt;
 mod checks;
 mod commands;
+mod dist;
 mod invocation;
 mod machine;
 mod plan;

@@ -49,6 +49,9 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("chromium", "chromium"),
     ("tmux", "tmux"),
+    ("rpmbuild", "rpm"),
+    ("lintian", "lintian"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Mail servers that Debian does not install beside Postfix. They are downloaded only: each test unpacks
@@ -185,6 +188,15 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
         steps.push(deny());
     }
     steps
+}
+
+/// The step after which smtptrace can be packed.
+pub(crate) fn for_packing(packages: &[&str], privilege: Privilege) -> Step {
+    Step {
+        installs: "Debian packages for packing",
+        call: apt::install(packages, privilege),
+        remedy: apt_remedy(privilege),
+    }
 }
 
 /// All packages that testing may ask apt for.

@@ -73,13 +73,18 @@ impl StaticBuild {
     /// Looks for the compiler and installs what it needs. `target` is cargo's target directory.
     pub(crate) fn prepare(root: &Path, target: &Path, arch: Arch) -> Result<Self> {
         let toolchain = Toolchain::choose(arch);
-        setup::for_static(&toolchain, root, target)
+        setup::for_static(toolchain, root, target)
             .with_context(|| format!("static binaries for {} cannot be built", arch.name()))?;
         let fetch = toolchain.cargo().args(["fetch", "--quiet", "--locked"]);
         fetch.run(root)?;
         let call = toolchain.flagged(root, target)?;
-        let triple = toolchain.target();
-        Ok(Self { directory: target.join(&triple).join("release"), triple, call })
+        Ok(Self::of(&toolchain.target(), target, call))
+    }
+
+    /// A build for the target `triple` with `call`, which is cargo with all its flags.
+    pub(crate) fn of(triple: &str, target: &Path, call: Invocation) -> Self {
+        let directory = target.join(triple).join("release");
+        Self { triple: triple.to_owned(), directory, call }
     }
 
     /// `cargo SUBCOMMAND` with all that makes its output static and the same everywhere.

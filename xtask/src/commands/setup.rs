@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::apt;
+use crate::dist;
 use crate::machine::{self, Privilege};
 use crate::plan::cross::CrossFound;
 use crate::plan::{self, BuildFound, Step, TestFound};
@@ -98,7 +99,7 @@ pub(crate) fn for_testing(root: &Path, target: &Path) -> Result<()> {
 }
 
 /// Installs what static binaries of `toolchain` need beyond building.
-pub(crate) fn for_static(toolchain: &Toolchain, root: &Path, target: &Path) -> Result<()> {
+pub(crate) fn for_static(toolchain: Toolchain, root: &Path, target: &Path) -> Result<()> {
     for_building(root)?;
     let found = look_for_static(toolchain, target);
     if found.is_ready() {
@@ -118,8 +119,26 @@ pub(crate) fn for_static(toolchain: &Toolchain, root: &Path, target: &Path) -> R
     Ok(())
 }
 
+/// Installs what packing needs.
+pub(crate) fn for_packing(root: &Path) -> Result<()> {
+    let missing = dist::PROGRAMS.iter().filter(|(name, _)| machine::find_program(name).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !machine::has_apt() {
+        bail!(
+            "missing, by Debian's names: {}; install what this system calls them",
+            packages.join(", ")
+        );
+    }
+    let privilege = Privilege::look();
+    apt::update(privilege, root);
+    install(&plan::for_packing(&packages, privilege), root)
+}
+
 /// What is there for static binaries of `toolchain`.
-pub(crate) fn look_for_static(toolchain: &Toolchain, target: &Path) -> CrossFound {
+pub(crate) fn look_for_static(toolchain: Toolchain, target: &Path) -> CrossFound {
     let arch = toolchain.arch();
     CrossFound {
         privilege: Privilege::look(),

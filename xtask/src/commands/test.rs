@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -9,9 +10,11 @@ use super::setup;
 use crate::checks::house_rules;
 use crate::checks::step::Step;
 use crate::checks::tally::Tally;
+use crate::dist;
 use crate::invocation::Invocation;
-use crate::machine::Privilege;
+use crate::machine::{self, Privilege};
 use crate::python;
+use crate::static_build::{Arch, StaticBuild};
 use crate::toolchain::{BPF_TARGET, BpfCompiler, DEBIAN_CARGO, DEBIAN_CLIPPY, DEBIAN_RUSTC};
 use crate::workspace;
 
@@ -145,26 +148,60 @@ fn fetch_advisories(call: &Invocation, root: &Path) -> Result<()> {
     anyhow::bail!("the database could not be fetched: {reason}")
 }
 
+/// What is tested is what is shipped: the static binary.
 fn test_end_to_end(root: &Path, target: &Path, tally: &mut Tally) {
     let name = "end-to-end tests";
-    let build = Invocation::cargo().args(["build", "--release", "-p", "tracer"]);
-    let is_built = Step::preparation("release build", build).run(root, tally);
+    let Some(arch) = Arch::native() else {
+        tally.skip(name, "smtptrace is for x86_64 and aarch64, and this is neither");
+        return;
+    };
+    let build = match StaticBuild::prepare(root, target, arch) {
+        Ok(build) => build,
+        Err(error) => {
+            tally.fail(format!("release build: {error:#}"));
+            tally.skip(name, "the release build failed");
+            return;
+        }
+    };
+    let is_built = Step::preparation("release build", build.build_tracer()).run(root, tally);
     let privilege = Privilege::look();
     if !is_built {
         tally.skip(name, "the release build failed");
-    } else if privilege == Privilege::Missing {
+        return;
+    }
+    check_packing(root, target, arch, &build.tracer(), tally);
+    if privilege == Privilege::Missing {
         tally.skip(name, "they need root, and sudo is not installed");
     } else {
-        Step::tests(name, end_to_end(privilege, target)).run(root, tally);
+        Step::tests(name, end_to_end(&build, privilege, target)).run(root, tally);
     }
+}
+
+/// The packages stay for the end-to-end tests, which install them.
+fn check_packing(root: &Path, target: &Path, arch: Arch, binary: &Path, tally: &mut Tally) {
+    let name = "packing twice gives the same bytes";
+    println!("\n=== {name}");
+    let programs = dist::PROGRAMS.iter().map(|(program, _)| *program);
+    let begin = Instant::now();
+    if let Some(missing) = programs.into_iter().find(|it| machine::find_program(it).is_none()) {
+        tally.skip(name, &format!("{missing} is not installed"));
+        return;
+    }
+    match super::dist::pack_twice(root, target, arch, binary) {
+        Ok(()) => tally.pass(1),
+        Err(error) => tally.fail(format!("{name}: {error:#}")),
+    }
+    println!("=== {name}: {:.1} s", begin.elapsed().as_secs_f64());
 }
 
 /// Cargo itself runs as the user, so that what it builds does not become root's; only the tests
 /// run as root.
-fn end_to_end(privilege: Privilege, target: &Path) -> Invocation {
-    let call = Invocation::cargo()
-        .args(["test", "-p", "tests", "--release", "--no-fail-fast"])
-        .env("SMTPTRACE_BIN", target.join("release/smtptrace"))
+fn end_to_end(build: &StaticBuild, privilege: Privilege, target: &Path) -> Invocation {
+    let call = build
+        .cargo("test")
+        .args(["-p", "tests", "--no-fail-fast"])
+        .env("SMTPTRACE_BIN", build.tracer())
+        .env("SMTPTRACE_DIST", target.join("dist"))
         .env("SMTPTRACE_TEST_PYTHONPATH", python::directory(target))
         .env("SMTPTRACE_MAIL_SERVERS", workspace::mail_servers(target));
     let call = match privilege {
@@ -181,12 +218,16 @@ mod tests {
     #[test]
     fn only_the_tests_run_through_sudo() {
         let target = Path::new("/t");
-        let as_root = end_to_end(Privilege::Root, target).to_string();
+        let build = StaticBuild::of("x86_64-unknown-linux-gnu", target, Invocation::new("cargo"));
+        let as_root = end_to_end(&build, Privilege::Root, target).to_string();
         assert!(!as_root.contains("sudo"), "{as_root}");
-        assert!(as_root.contains("SMTPTRACE_BIN=/t/release/smtptrace "), "{as_root}");
+        assert!(
+            as_root.contains("SMTPTRACE_BIN=/t/x86_64-unknown-linux-gnu/release/smtptrace "),
+            "{as_root}"
+        );
         assert!(as_root.contains("SMTPTRACE_MAIL_SERVERS=/t/mail-servers "), "{as_root}");
-        assert!(as_root.contains(" cargo test -p tests"), "{as_root}");
-        let as_user = end_to_end(Privilege::Sudo, target).to_string();
+        assert!(as_root.contains(" -p tests "), "{as_root}");
+        let as_user = end_to_end(&build, Privilege::Sudo, target).to_string();
         assert!(as_user.contains("cargo test") && as_user.contains("runner"), "{as_user}");
         assert!(as_user.ends_with("-- --test-threads=1 --nocapture"), "{as_user}");
     }

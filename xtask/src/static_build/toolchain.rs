@@ -72,18 +72,18 @@ impl Toolchain {
     }
 
     /// The processor.
-    pub(crate) fn arch(&self) -> Arch {
+    pub(crate) fn arch(self) -> Arch {
         self.arch
     }
 
     /// The name of the target.
-    pub(crate) fn target(&self) -> String {
+    pub(crate) fn target(self) -> String {
         let libc = if self.libc == Libc::Musl { "musl" } else { "gnu" };
         format!("{}-unknown-linux-{libc}", self.arch.name())
     }
 
     /// The program that links, and compiles what is written in C.
-    pub(crate) fn c_compiler(&self) -> String {
+    pub(crate) fn c_compiler(self) -> String {
         match (self.libc, self.is_native) {
             (Libc::Gnu, true) => "cc".to_owned(),
             (Libc::Gnu, false) => format!("{}-gcc", self.arch.gnu()),
@@ -93,12 +93,12 @@ impl Toolchain {
     }
 
     /// Whether its standard library is to be unpacked below the target directory.
-    pub(crate) fn wants_library(&self) -> bool {
+    pub(crate) fn wants_library(self) -> bool {
         self.compiler == Compiler::Distribution
     }
 
     /// The packages of Debian that bring the C compiler and the C library, if one of them is missing.
-    pub(crate) fn missing_packages(&self) -> Vec<String> {
+    pub(crate) fn missing_packages(self) -> Vec<String> {
         if self.libc == Libc::Musl {
             return Vec::new(); // It was chosen because both are there.
         }
@@ -119,7 +119,7 @@ impl Toolchain {
     }
 
     /// The standard library to be unpacked, if it is wanted and not there in the version of the compiler.
-    pub(crate) fn missing_library(&self, target: &Path) -> Option<MissingLibrary> {
+    pub(crate) fn missing_library(self, target: &Path) -> Option<MissingLibrary> {
         if !self.wants_library() {
             return None;
         }
@@ -131,7 +131,7 @@ impl Toolchain {
     }
 
     /// Cargo with this compiler.
-    pub(crate) fn cargo(&self) -> Invocation {
+    pub(crate) fn cargo(self) -> Invocation {
         match self.compiler {
             Compiler::Current => Invocation::cargo(),
             Compiler::Distribution => Invocation::new(DEBIAN_CARGO).env("RUSTC", DEBIAN_RUSTC),
@@ -139,7 +139,7 @@ impl Toolchain {
     }
 
     /// Cargo with the flags that make programs static and free of the paths of this machine.
-    pub(crate) fn flagged(&self, root: &Path, target: &Path) -> Result<Invocation> {
+    pub(crate) fn flagged(self, root: &Path, target: &Path) -> Result<Invocation> {
         let maps = path_maps(root)?;
         let mut flags = OsString::from("-Ctarget-feature=+crt-static");
         let mut c_flags = OsString::new();
