@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cgroup, packages::Package, python, tracer};
+use crate::{cgroup, packages::Package, python, shipped, tracer};
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,16 @@ pub enum Prerequisite {
     Opensmtpd,
     /// A browser without a window.
     Chromium,
+    /// The package of Debian, and dpkg to install it.
+    Deb,
+    /// The package of RPM, and rpm to install it.
+    Rpm,
+    /// The bill of materials.
+    Bill,
+    /// Debian's checks of a package.
+    Lintian,
+    /// A unit can be checked.
+    SystemdAnalyze,
     /// The scripted client and server in Python, and a certificate for the latter.
     Scripts,
 }
@@ -76,6 +86,15 @@ impl Prerequisite {
             Self::Exim => return missing_package(Package::Exim),
             Self::Opensmtpd => return missing_package(Package::Opensmtpd),
             Self::Chromium => &["chromium"],
+            Self::Deb => {
+                return missing_shipped(shipped::deb().is_some(), &["unshare", "nsenter", "dpkg"]);
+            }
+            Self::Rpm => {
+                return missing_shipped(shipped::rpm().is_some(), &["unshare", "nsenter", "rpm"]);
+            }
+            Self::Bill => return missing_shipped(shipped::bill().is_some(), &[]),
+            Self::Lintian => &["lintian"],
+            Self::SystemdAnalyze => &["systemd-analyze"],
             Self::Scripts => &["python3", "openssl"],
         };
         missing_program(programs)
@@ -85,6 +104,14 @@ impl Prerequisite {
 fn missing_program(programs: &[&str]) -> Option<String> {
     let absent = programs.iter().find(|program| find_program(program).is_none())?;
     Some(format!("{absent} is not installed"))
+}
+
+fn missing_shipped(packed: bool, programs: &[&str]) -> Option<String> {
+    let directory = shipped::directory();
+    missing_program(programs).or_else(|| {
+        (!packed)
+            .then(|| format!("nothing for it in {}: `cargo xtask dist` packs", directory.display()))
+    })
 }
 
 fn missing_package(package: Package) -> Option<String> {

@@ -11,7 +11,7 @@ use crate::plan::Step;
 
 /// The packages: a histogram log reader, a JSON Schema validator, a database that reads recordings (which
 /// hands over times with `pytz`), parsers of Prometheus' formats, the protocol of OpenTelemetry, a YAML
-/// parser.
+/// parser, a validator of bills of materials.
 const PACKAGES: &[&str] = &[
     "hdrhistogram==0.10.8",
     "jsonschema==4.26.0",
@@ -20,6 +20,7 @@ const PACKAGES: &[&str] = &[
     "prometheus_client==0.26.0",
     "opentelemetry-proto==1.45.2",
     "PyYAML==6.0.3",
+    "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
 
 /// Where they are, below cargo's target directory.

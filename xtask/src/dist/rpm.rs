@@ -1,5 +1,6 @@
 //! The package for Fedora, Red Hat, SUSE and their children.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,9 @@ pub(super) fn pack(
 ) -> Result<PathBuf> {
     let scratch = tree.directory().with_extension("build");
     fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let listed: Vec<String> = tree.files()?.iter().map(|file| listed(file)).collect();
+    let files = tree.files()?;
+    let directories = directories(&files).into_iter().map(|it| format!("%dir /{it}"));
+    let listed: Vec<String> = directories.chain(files.iter().map(|it| listed(it))).collect();
     let spec = read(&release.root.join("packaging/rpm/smtptrace.spec"))?
         .replace("@VERSION@", &release.version)
         .replace("@FILES@", &listed.join("\n"));
@@ -37,6 +40,15 @@ pub(super) fn pack(
         .arg(&spec_file);
     release.dated(call).run(&scratch)?;
     Ok(directory.join(format!("smtptrace-{}-1.{}.rpm", release.version, arch.name())))
+}
+
+/// The directories that go with the package: its own, and those of shells that may not be installed.
+fn directories(files: &[String]) -> BTreeSet<&str> {
+    let ours =
+        ["doc/smtptrace", "bash-completion", "fish", "zsh"].map(|it| format!("usr/share/{it}"));
+    let is_ours = |directory: &&str| ours.iter().any(|it| Path::new(directory).starts_with(it));
+    let above = files.iter().flat_map(|file| Path::new(file).ancestors().skip(1));
+    above.filter_map(Path::to_str).filter(is_ours).collect()
 }
 
 /// A file as `%files` wants it.
@@ -62,5 +74,13 @@ mod tests {
             "%doc /usr/share/doc/smtptrace/copyright"
         );
         assert_eq!(listed("usr/bin/smtptrace"), "/usr/bin/smtptrace");
+    }
+
+    #[test]
+    fn directories_of_the_system_are_not_ours() {
+        let files =
+            ["usr/bin/smtptrace", "usr/share/zsh/site-functions/_smtptrace"].map(String::from);
+        let expected = ["usr/share/zsh", "usr/share/zsh/site-functions"];
+        assert_eq!(directories(&files), expected.into());
     }
 }

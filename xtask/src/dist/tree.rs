@@ -147,13 +147,7 @@ impl Tree {
                 "systemd/smtptrace.tmpfiles",
                 "systemd/smtptrace.default",
             ),
-            Layout::Debian => (
-                // Debian 12 and older have no merged /usr in their packages.
-                "lib/systemd/system/smtptrace.service",
-                "usr/lib/tmpfiles.d/smtptrace.conf",
-                "etc/default/smtptrace",
-            ),
-            Layout::Rpm => (
+            Layout::Debian | Layout::Rpm => (
                 "usr/lib/systemd/system/smtptrace.service",
                 "usr/lib/tmpfiles.d/smtptrace.conf",
                 "etc/default/smtptrace",
