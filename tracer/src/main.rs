@@ -25,6 +25,7 @@ mod probe;
 mod recording;
 mod replay;
 mod report;
+mod resolver;
 mod sink;
 mod status;
 mod trace;
@@ -37,6 +38,7 @@ use cli::{Cli, Command};
 use status::Status;
 
 fn main() -> ExitCode {
+    resolver::use_linked_ones();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return status::usage(&error),
