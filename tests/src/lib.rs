@@ -28,6 +28,7 @@ pub mod packages;
 pub mod postfix;
 pub mod prerequisite;
 pub mod private_root;
+pub mod privileges;
 pub mod python;
 pub mod recording;
 pub mod report;

@@ -122,8 +122,8 @@ impl Terminal {
         })
     }
 
-    /// Sends a signal to the program that the shell has started.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    /// The program that the shell has started.
+    pub fn child(&self) -> Result<u32> {
         let shell = self.tmux(["display-message", "-p", "#{pane_pid}"])?;
         let mut ps = Command::new("ps");
         ps.args(["-o", "pid=", "--ppid", shell.trim()]);
@@ -132,7 +132,13 @@ impl Terminal {
         let [child] = children.split_ascii_whitespace().collect::<Vec<_>>()[..] else {
             bail!("not one child of the shell: {children:?}")
         };
-        kill(Pid::from_raw(child.parse()?), signal).with_context(|| format!("send {signal}"))
+        child.parse().with_context(|| format!("process id {child:?}"))
+    }
+
+    /// Sends a signal to that program.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = Pid::from_raw(self.child()?.cast_signed());
+        kill(child, signal).with_context(|| format!("send {signal}"))
     }
 
     /// Fails unless the terminal is as a shell needs it: it echoes, takes whole lines, shows its cursor and

@@ -76,10 +76,18 @@ impl Tracer {
 
     /// Starts smtptrace with just these arguments and `--record file`.
     pub fn start_raw(recording: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_command(Command::new(binary()), recording, arguments)
+    }
+
+    /// The same by another command, which runs smtptrace with the arguments that follow.
+    pub fn start_command(
+        mut command: Command,
+        recording: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         if recording.exists() {
             fs::remove_file(recording).context("remove the previous recording")?;
         }
-        let mut command = Command::new(binary());
         command.args(arguments).arg("--record").arg(recording);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("start {command:?}"))?;

@@ -13,6 +13,7 @@ pub mod destination;
 pub mod dialogue;
 pub mod errno;
 pub mod mta;
+pub mod origin;
 pub mod recording;
 pub mod report;
 pub mod smtp;

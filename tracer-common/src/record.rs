@@ -32,7 +32,7 @@ pub mod kind {
     pub const TURNS: u32 = 2;
     /// An [`super::OwnerChange`], when another process uses the connection.
     pub const OWNER: u32 = 3;
-    /// An [`super::Opened`], when a connection is opened (only with TLS probes).
+    /// An [`super::Opened`], when a connection is opened: the first of a cgroup; with TLS probes, each.
     pub const OPENED: u32 = 4;
     /// A [`super::DecryptedReply`], when a process has read from a TLS session (only with TLS probes).
     pub const DECRYPTED: u32 = 5;
@@ -232,7 +232,7 @@ pub struct OwnerChange {
     pub comm: [u8; 16],
 }
 
-/// A connection is opened, by a process that may map a TLS library.
+/// A connection is opened, by a process in a cgroup that may be gone soon, and that may map a TLS library.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Opened {
@@ -242,6 +242,8 @@ pub struct Opened {
     pub pid: u32,
     /// Connection.
     pub id: u64,
+    /// Cgroup v2 id of the process.
+    pub cgroup: u64,
 }
 
 /// A piece of what a process read from the TLS session of a connection. Of each line only the first
@@ -305,7 +307,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
     assert!(core::mem::offset_of!(ConnectionState, tls_pieces) == 228);
     assert!(size_of::<OwnerChange>() == 40);
-    assert!(size_of::<Opened>() == 16);
+    assert!(size_of::<Opened>() == 24);
     assert!(size_of::<DecryptedReply>() == 160);
     assert!(DECRYPTED_LINE_BYTES < 32);
     assert!(DECRYPTED_PIECE_BYTES.is_power_of_two());

@@ -58,9 +58,17 @@ pub(crate) fn open<L: Load>(sk: Sock<L>) {
     describe(state, sk);
     if !filter::passes(state) {
         let _ = maps::CONNECTIONS.remove(key);
-    } else if is_set(setting::TLS_PROBES) {
-        emit::opened(&Opened { kind: kind::OPENED, pid: state.pid, id: state.id });
+    } else if is_first_of(state.cgroup) || is_set(setting::TLS_PROBES) {
+        let (pid, id, cgroup) = (state.pid, state.id, state.cgroup);
+        emit::opened(&Opened { kind: kind::OPENED, pid, id, cgroup });
     }
+}
+
+/// Whether no connection of this cgroup was seen before, or long ago.
+#[inline(always)]
+fn is_first_of(cgroup: u64) -> bool {
+    // An LRU map: an insert cannot find it full.
+    maps::CGROUPS.get_ptr(cgroup).is_none() && maps::CGROUPS.insert(cgroup, 1, 0).is_ok()
 }
 
 /// Fills in who connects from where to where.

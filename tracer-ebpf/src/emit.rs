@@ -61,8 +61,8 @@ pub(crate) fn owner(change: &OwnerChange, hook: u32) {
     }
 }
 
-/// Says who opens a connection, and wakes user space: the TLS library of that process must be found
-/// before its handshake.
+/// Says who opens a connection, and wakes user space: the name of the cgroup must be found before it is
+/// gone, and the TLS library of that process before its handshake.
 #[inline(always)]
 pub(crate) fn opened(opened: &Opened) {
     if maps::EVENTS.output::<Opened>(opened, u64::from(BPF_RB_FORCE_WAKEUP)).is_err() {

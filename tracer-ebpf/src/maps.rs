@@ -31,6 +31,10 @@ pub(crate) static REPLIES: PerfEventByteArray = PerfEventByteArray::new(0);
 #[map]
 pub(crate) static STOPPED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Cgroups of which a connection was seen.
+#[map]
+pub(crate) static CGROUPS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4_096, 0);
+
 /// Destination networks that are traced (`--dest`).
 #[map]
 pub(crate) static DESTINATIONS: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(1_024, 0);

@@ -27,7 +27,11 @@ use tracer_common::{
     record::ConnectionState,
 };
 
-use crate::probe::{self, Settings, TlsProbes, tls_probes};
+use crate::{
+    origins::Origins,
+    privilege,
+    probe::{self, Settings, TlsProbes, tls_probes},
+};
 
 /// Pages of the reply buffer of each CPU: room for a second of an unusually busy dialogue.
 const REPLY_PAGES: usize = 128;
@@ -49,6 +53,8 @@ pub(crate) struct Kernel {
     drops: PerCpuArray<MapData, u64>,
     undecodable: u64,
     batch: Vec<Event>,
+    /// Names of what the records know by number.
+    origins: Origins,
     tls: Option<TlsProbes>,
     /// Processes that may use a TLS library that is not known yet.
     suspects: Vec<u32>,
@@ -59,10 +65,10 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Loads and attaches.
     pub(crate) fn start(settings: &Settings, measure_overhead: bool) -> Result<Self> {
-        let stats = measure_overhead
-            .then(|| enable_stats(Stats::RunTime))
-            .transpose()
-            .context("cannot have the kernel measure BPF programs (--measure-overhead)")?;
+        let stats = measure_overhead.then(|| enable_stats(Stats::RunTime)).transpose().context(
+            "cannot have the kernel measure BPF programs (--measure-overhead), which takes \
+                 CAP_SYS_ADMIN",
+        )?;
         let (mut ebpf, btf) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
@@ -82,11 +88,17 @@ impl Kernel {
             hooks,
             undecodable: 0,
             batch: Vec::new(),
+            origins: Origins::read(),
             tls,
             suspects: Vec::new(),
             _stats: stats,
             ebpf: Some(ebpf),
         })
+    }
+
+    /// Whether its maps can be read by a thread without capabilities.
+    pub(crate) fn is_readable_without_capabilities(&self) -> bool {
+        privilege::works_with(&[], || self.drops.get(&0, 0).is_ok())
     }
 
     /// How each hook is attached.
@@ -113,7 +125,11 @@ impl Kernel {
                 if let (Some(pid), true) = (tls_suspect(&event), self.tls.is_some()) {
                     self.suspects.push(pid);
                 }
-                if let Some(connection) = table.event(&event) {
+                if let Event::Opened(opened) = &event {
+                    self.origins.opened(opened.cgroup, opened.pid);
+                }
+                if let Some(mut connection) = table.event(&event) {
+                    self.origins.name(&mut connection);
                     ended(connection);
                 }
             }
@@ -242,8 +258,10 @@ impl Kernel {
 
     /// The connections that are still held: open ones, and dead ones that their application has not
     /// closed. Call it after `detach` and `drain`.
-    pub(crate) fn remaining(&self, table: &mut Table, now_ns: u64) -> Vec<Connection> {
-        self.held().map(|state| table.close(&state, now_ns)).collect()
+    pub(crate) fn remaining(&mut self, table: &mut Table, now_ns: u64) -> Vec<Connection> {
+        let mut open: Vec<_> = self.held().map(|state| table.close(&state, now_ns)).collect();
+        open.iter_mut().for_each(|connection| self.origins.name(connection));
+        open
     }
 
     /// Records that could not be decoded.

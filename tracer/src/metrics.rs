@@ -21,7 +21,7 @@ use tracer_analysis::{
 use crate::{
     cli::TraceArgs,
     listen::Endpoint,
-    otlp::Otlp,
+    otlp::{Otlp, Unstarted},
     sink::openmetrics::{About, Exposition, Own},
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
     fold: SteadyFold,
     group_by: GroupBy,
     endpoint: Option<Endpoint>,
+    /// To be started when privileges are given up.
+    unstarted: Option<Unstarted>,
     otlp: Option<Otlp>,
     /// Whether an exposition is waited for.
     due: bool,
@@ -47,19 +49,22 @@ impl Metrics {
         let grouping = args.output.grouping()?;
         let limit = args.output.metrics_destinations;
         let endpoint = args.metrics.listen.map(Endpoint::bind).transpose()?;
-        let otlp = args.metrics.otlp.as_deref().map(|url| Otlp::start(url, args.interval, limit));
+        let otlp = args.metrics.otlp.as_deref();
+        let unstarted = otlp.map(|url| Unstarted::new(url, args.interval, limit)).transpose()?;
         Ok(Some(Self {
             fold: SteadyFold::new(grouping, limit),
             group_by: grouping.by,
             endpoint,
-            otlp: otlp.transpose()?,
+            unstarted,
+            otlp: None,
             due: false,
             build_time: None,
         }))
     }
 
-    /// Begins to serve, on the runtime at hand.
+    /// Begins to serve, on the runtime at hand, and to export, on a thread.
     pub(crate) fn serve(&mut self) -> Result<()> {
+        self.otlp = self.unstarted.take().map(Unstarted::start).transpose()?;
         self.endpoint.as_mut().map_or(Ok(()), Endpoint::serve)
     }
 

@@ -1,6 +1,9 @@
 //! Where the lines of a live trace go: the recording, the stream on stdout, the report at the end.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Error, Result};
 use tracer_analysis::{recording::Line, report::Report, utc::Utc};
@@ -131,6 +134,13 @@ impl Outlets {
         if refused > 0 {
             say(Level::Warning, &format!("the journal did not take {refused} messages"));
         }
+    }
+
+    /// Directories in which files are still to be made.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        let recording = self.recording.as_ref().and_then(Recording::directory);
+        let report = self.report.as_ref().and_then(Output::directory);
+        recording.into_iter().chain(report).map(Path::to_owned).collect()
     }
 
     /// Whether the recording should go on in a new piece.

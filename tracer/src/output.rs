@@ -57,6 +57,14 @@ impl Output {
         Ok(Self { path: path.map(Path::to_owned), target: Target::Stream(out) })
     }
 
+    /// The directory in which its files are made.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.target {
+            Target::Directory(directory) => Some(directory),
+            Target::Stream(_) => None,
+        }
+    }
+
     /// Where it goes, for messages.
     pub(crate) fn name(&self) -> String {
         self.path.as_ref().map_or_else(|| "stdout".into(), |path| path.display().to_string())

@@ -176,8 +176,22 @@ pub struct Connection {
     pub dport: u16,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
+    /// Its name, if `ip netns` gave it one.
+    #[serde(default)]
+    pub netns_name: Option<String>,
     /// Cgroup v2 id of the connecting process.
     pub cgroup: Option<u64>,
+    /// Path of that cgroup from the root of the hierarchy; `None` if it was gone before it could be looked
+    /// up, and if the hierarchy cannot be seen.
+    #[serde(default)]
+    pub cgroup_path: Option<String>,
+    /// Container of the connecting process, as the path tells: an id of 64 hexadecimal digits, or a name.
+    /// `None` also where the path is unknown.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Its systemd unit, of the host or within the container, as the path tells.
+    #[serde(default)]
+    pub unit: Option<String>,
     /// Connecting process.
     pub pid: Option<u32>,
     /// Its command name.

@@ -93,7 +93,7 @@ impl Table {
                 }
                 None
             }
-            Event::Opened(_) => None, // says where to look for a TLS library, nothing for the record
+            Event::Opened(_) => None, // says where to look for names and TLS libraries, nothing for the record
             Event::Decrypted(reply) => {
                 if let Some(entry) = self.entry(reply.id) {
                     entry.decrypted.piece(reply);

@@ -112,9 +112,11 @@ impl Scene {
                 *end.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
                 has_ended.store(true, Ordering::SeqCst);
             };
-            thread::Builder::new().spawn_scoped(scope, listen).context("cannot start a thread")?;
             let stdin = &mut self.stdin;
+            // By then the trace has given up its privileges, of which a thread has its own.
             let begin = || {
+                let thread = thread::Builder::new().spawn_scoped(scope, listen);
+                thread.context("cannot start a thread")?;
                 let to = stdin.as_mut().context("no pipe to the demo")?;
                 to.write_all(b"\n").context("the demo has ended before it began")
             };

@@ -7,12 +7,13 @@ mod request;
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -67,8 +68,12 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Takes the port. Nobody is served yet.
     pub(crate) fn bind(address: SocketAddr) -> Result<Self> {
-        let listener = StdListener::bind(address).with_context(|| {
-            format!("cannot listen on {address} (--listen); is something else using it?")
+        let listener = StdListener::bind(address).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => "a port below 1024 takes CAP_NET_BIND_SERVICE",
+                _ => "is something else using it?",
+            };
+            anyhow!(error).context(format!("cannot listen on {address} (--listen); {hint}"))
         })?;
         listener.set_nonblocking(true).context("cannot make the listening socket non-blocking")?;
         let board = Board {

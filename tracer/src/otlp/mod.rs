@@ -61,10 +61,18 @@ pub(crate) struct Otlp {
     outcomes: Arc<Outcomes>,
 }
 
-impl Otlp {
-    /// Starts the thread that exports to `url`, for up to `destinations` named destinations. Nothing is
-    /// sent yet.
-    pub(crate) fn start(url: &str, interval: Duration, destinations: usize) -> Result<Self> {
+/// What [`Otlp`] is started from: the receiver is known, no thread runs yet.
+pub(crate) struct Unstarted {
+    exporter: MetricExporter,
+    last_error: Arc<Mutex<String>>,
+    url: String,
+    interval: Duration,
+    destinations: usize,
+}
+
+impl Unstarted {
+    /// Takes the URL of the receiver, and how many destinations are named at most.
+    pub(crate) fn new(url: &str, interval: Duration, destinations: usize) -> Result<Self> {
         let client = Client::new(PATIENCE);
         let last_error = client.last_error();
         let exporter = MetricExporter::builder()
@@ -75,6 +83,12 @@ impl Otlp {
             .with_temporality(Temporality::Cumulative)
             .build()
             .with_context(|| format!("cannot export metrics to {url} (--otlp)"))?;
+        Ok(Self { exporter, last_error, url: url.to_owned(), interval, destinations })
+    }
+
+    /// Starts the thread that exports. Nothing is sent yet.
+    pub(crate) fn start(self) -> Result<Otlp> {
+        let Self { exporter, last_error, url, interval, destinations } = self;
         let latest = Latest::default();
         let provider = SdkMeterProvider::builder()
             .with_reader(PeriodicReader::builder(exporter).with_interval(NEVER).build())
@@ -90,7 +104,7 @@ impl Otlp {
             latest,
             last_error,
             outcomes: Arc::clone(&outcomes),
-            url: url.to_owned(),
+            url: url.clone(),
         };
         thread::Builder::new()
             .name("smtptrace-otlp".into())
@@ -101,10 +115,11 @@ impl Otlp {
             })
             .context("cannot start the thread that exports metrics")?;
         let due = Instant::now().checked_add(interval);
-        let url = url.to_owned();
-        Ok(Self { url, interval, due, instruments, exports, ended, outcomes })
+        Ok(Otlp { url, interval, due, instruments, exports, ended, outcomes })
     }
+}
 
+impl Otlp {
     /// When the next export is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due

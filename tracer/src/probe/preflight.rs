@@ -1,6 +1,10 @@
 //! Is this machine fit for tracing? Each finding says what is wrong and what to do about it.
 
+mod surroundings;
+
 use std::{fs, path::Path};
+
+use surroundings::Surroundings;
 
 /// Where the kernel shows its own types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -45,6 +49,8 @@ pub(crate) struct Machine {
     pub(crate) lockdown: Option<String>,
     /// Whether tracefs is mounted.
     pub(crate) has_tracefs: bool,
+    /// Namespaces, containers, settings.
+    pub(crate) surroundings: Surroundings,
 }
 
 impl Machine {
@@ -63,12 +69,17 @@ impl Machine {
             has_tracefs: ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
                 .iter()
                 .any(|path| Path::new(path).exists()),
+            surroundings: Surroundings::read(&status),
         }
     }
 
     /// Everything that was looked at, good or bad.
-    pub(crate) fn findings(&self) -> [Finding; 5] {
-        [self.privilege(), self.kernel(), self.btf(), self.lockdown(), self.tracefs()]
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut findings =
+            vec![self.privilege(), self.kernel(), self.btf(), self.lockdown(), self.tracefs()];
+        let has = |bit| self.capabilities >> bit & 1 == 1;
+        findings.extend(self.surroundings.findings(version(&self.release), has));
+        findings
     }
 
     fn privilege(&self) -> Finding {
@@ -173,11 +184,12 @@ mod tests {
             has_btf: true,
             lockdown: Some("none [integrity] confidentiality".into()),
             has_tracefs: true,
+            surroundings: Surroundings::default(),
         }
     }
 
     fn fatal(machine: &Machine) -> Vec<Finding> {
-        let mut findings = machine.findings().to_vec();
+        let mut findings = machine.findings();
         findings.retain(|finding| finding.severity == Severity::Fatal);
         findings
     }

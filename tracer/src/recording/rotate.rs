@@ -64,6 +64,12 @@ impl Recording {
         self.pieces.back().unwrap_or(&self.path).display().to_string()
     }
 
+    /// Where further pieces are made, if there are to be any.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        self.rotation.is_on().then(|| parent.unwrap_or(Path::new(".")))
+    }
+
     /// Whether a new piece should begin.
     pub(crate) fn is_due(&self) -> bool {
         let large = self.rotation.size.is_some_and(|size| self.writer.bytes() >= size);

@@ -30,11 +30,13 @@ use settings::{filters, settings};
 use crate::{
     cli::TraceArgs,
     clock,
+    diagnostics::{Level, say},
     kernel::Kernel,
     live::{self, Asked, Live},
     metrics::Metrics,
     names,
     outlets::Outlets,
+    privilege::{self, Needs},
     probe::{
         Settings,
         preflight::{Machine, Severity},
@@ -71,6 +73,7 @@ pub(crate) fn run_beside(
     let metrics = Metrics::open(args)?;
     let settings = settings(args);
     let kernel = Kernel::start(&settings, args.measure_overhead)?;
+    give_up_privileges(args, &kernel, &outlets)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -79,6 +82,19 @@ pub(crate) fn run_beside(
     begin()?;
     runtime.block_on(trace.follow(args, has_ended))?;
     trace.finish(args)
+}
+
+/// From here on nothing needs more than what is open. No thread may have been started.
+fn give_up_privileges(args: &TraceArgs, kernel: &Kernel, outlets: &Outlets) -> Result<()> {
+    let needs = Needs {
+        map_access: !kernel.is_readable_without_capabilities(),
+        tls_probes: args.tls_probes,
+    };
+    let privileges = privilege::give_up(needs, &outlets.directories())?;
+    if needs != Needs::default() {
+        say(Level::Info, &privileges.to_string());
+    }
+    Ok(())
 }
 
 /// Refuses what cannot be traced here, and says why.

@@ -1,0 +1,72 @@
+//! What the kernel says a process may do, and commands that run with fewer privileges.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// One thread, by what stands in `/proc/PID/task/TID/status`.
+#[derive(Debug)]
+pub struct Thread(BTreeMap<String, String>);
+
+impl Thread {
+    fn number(&self, field: &str, radix: u32) -> Result<u64> {
+        let text = self.0.get(field).with_context(|| format!("no {field}: {self:?}"))?;
+        u64::from_str_radix(text, radix).with_context(|| format!("{field}: {text:?}"))
+    }
+
+    /// A set of capabilities (`CapEff`, `CapPrm`, `CapInh`, `CapBnd`, `CapAmb`), a bit each.
+    pub fn capabilities(&self, set: &str) -> Result<u64> {
+        self.number(set, 16)
+    }
+}
+
+/// The threads of process `pid`.
+pub fn threads(pid: u32) -> Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).context("list the threads")? {
+        let path = entry?.path().join("status");
+        let Ok(text) = fs::read_to_string(&path) else { continue }; // it has just ended
+        let fields = text.lines().filter_map(|line| line.split_once(':'));
+        let fields = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+        threads.push(Thread(fields.collect()));
+    }
+    Ok(threads)
+}
+
+/// Fails unless each thread of `pid` has no capability in any set but those of the mask `kept` among the
+/// effective and permitted ones, can gain none, and is under a filter. Returns the number of threads.
+pub fn ensure_given_up(pid: u32, kept: u64) -> Result<usize> {
+    let threads = threads(pid)?;
+    for thread in &threads {
+        for (set, expected) in
+            [("CapEff", kept), ("CapPrm", kept), ("CapInh", 0), ("CapBnd", 0), ("CapAmb", 0)]
+        {
+            let found = thread.capabilities(set)?;
+            ensure!(found == expected, "{set} is {found:x}, not {expected:x}: {thread:?}");
+        }
+        ensure!(thread.number("NoNewPrivs", 10)? == 1, "may gain privileges: {thread:?}");
+        ensure!(thread.number("Seccomp", 10)? == 2, "no filter of system calls: {thread:?}");
+    }
+    ensure!(!threads.is_empty(), "no threads");
+    Ok(threads.len())
+}
+
+/// The command line before a program that is to run as nobody with these capabilities only, as
+/// setpriv(1) writes them: `+bpf,+perfmon`.
+pub fn as_nobody_with(capabilities: &str) -> Vec<String> {
+    let only = ["-all", capabilities].join(if capabilities.is_empty() { "" } else { "," });
+    let mut words: Vec<String> =
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(Into::into).into();
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        words.push(format!("{set}={only}"));
+    }
+    words.push("--".into());
+    words
+}
+
+/// Lets every user make files in `directory`.
+pub fn open_to_all(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
+        .with_context(|| format!("open {} to all", directory.display()))
+}
