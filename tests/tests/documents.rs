@@ -192,7 +192,7 @@ fn queries_give_what_the_report_says() {
     let arguments = [document.to_str().unwrap(), directory.to_str().unwrap()];
     let answers = json_lines(&python::run(QUERY, &arguments).unwrap());
     fs::remove_dir_all(&directory).unwrap();
-    let [caching, dead, minutes, idle] = &answers[..] else { panic!("{answers:?}") };
+    let [caching, dead, minutes, idle, senders] = &answers[..] else { panic!("{answers:?}") };
 
     let mut opened = 0.0;
     for (file, host, greets) in [
@@ -243,5 +243,7 @@ fn queries_give_what_the_report_says() {
         assert_eq!(gaps["gaps"].as_u64().unwrap_or(0), said["histograms"]["idle_us"]["count"]);
     }
     assert!((sum(minutes, "opened") - opened).abs() < 0.5);
+    assert!((sum(senders, "connections") - opened).abs() < 0.5);
+    assert!(senders[0]["sender"].is_string(), "{senders}");
     assert!(sum(dead, "dead") > 5.0, "nothing died: {dead}");
 }

@@ -33,7 +33,7 @@ pub(crate) struct Surroundings {
     pub(crate) cgroup_namespace: Option<u64>,
     /// Whether cgroups of version 2 can be seen.
     pub(crate) has_cgroups: bool,
-    /// What bpf(2) says to an innocent request with a wrong descriptor: EBADF, unless something keeps it
+    /// What bpf(2) says to an innocent request with a wrong descriptor: EBADFD, unless something keeps it
     /// from getting that far.
     pub(crate) bpf_errno: i32,
     /// Whether a filter of system calls is in force.
@@ -56,7 +56,7 @@ impl Default for Surroundings {
             pid_namespace: Some(initial::PID),
             cgroup_namespace: Some(initial::CGROUP),
             has_cgroups: true,
-            bpf_errno: libc::EBADF,
+            bpf_errno: libc::EBADFD,
             filtered: false,
             unprivileged_bpf_disabled: Some(2),
             perf_event_paranoid: Some(2),
@@ -131,22 +131,22 @@ impl Surroundings {
     fn bpf_call(&self) -> Finding {
         let subject = "bpf(2)";
         let (found, remedy) = match self.bpf_errno {
-            libc::EBADF => return good(subject, "may be called"),
             libc::ENOSYS => (
                 "is not in this kernel, or refused by a filter of system calls (seccomp)",
                 "boot a kernel with CONFIG_BPF_SYSCALL=y; in a container, let its seccomp profile allow \
                  bpf and perf_event_open",
             ),
-            _ if self.filtered => (
+            libc::EPERM | libc::EACCES if self.filtered => (
                 "is refused, and a filter of system calls (seccomp) is in force, as containers have",
                 "let the seccomp profile of the container allow bpf and perf_event_open (docker: \
                  --cap-add BPF --cap-add PERFMON, or --security-opt seccomp=unconfined)",
             ),
-            _ => (
+            libc::EPERM | libc::EACCES => (
                 "is refused: without CAP_BPF, or by a security module",
                 "run it with sudo, or give it CAP_BPF and CAP_PERFMON; if it has them, look in the audit \
                  log for a denial by SELinux or AppArmor",
             ),
+            _ => return good(subject, "may be called"),
         };
         Finding { subject, severity: Severity::Fatal, found: found.into(), remedy }
     }
