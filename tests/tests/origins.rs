@@ -10,7 +10,7 @@ use tests::{
     handover::Dialer,
     lab::Lab,
     prerequisite::{Prerequisite, skipped},
-    privileges::ensure_given_up,
+    privileges::{ensure_given_up, kept_for_maps},
     recording::Record,
     server::{Script, Server},
     tracer::Tracer,
@@ -72,7 +72,7 @@ fn containers_units_and_namespaces_are_named() {
     let program = Path::new(env!("CARGO_BIN_EXE_lab-session"));
     let tracer = Tracer::start(&lab).unwrap();
     // Nothing is left by which more than anybody sees could be read.
-    ensure_given_up(tracer.pid(), 0).unwrap();
+    ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
     let mut expected = BTreeMap::new();
     for (n, (path, container, unit)) in forms().into_iter().enumerate() {
         // Made after tracing has begun, and gone before its record can have been read.

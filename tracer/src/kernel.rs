@@ -260,7 +260,9 @@ impl Kernel {
     /// closed. Call it after `detach` and `drain`.
     pub(crate) fn remaining(&mut self, table: &mut Table, now_ns: u64) -> Vec<Connection> {
         let mut open: Vec<_> = self.held().map(|state| table.close(&state, now_ns)).collect();
-        open.iter_mut().for_each(|connection| self.origins.name(connection));
+        for connection in &mut open {
+            self.origins.name(connection);
+        }
         open
     }
 

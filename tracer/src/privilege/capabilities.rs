@@ -27,7 +27,7 @@ pub(super) fn needed(needs: Needs) -> Vec<Right> {
     if needs.map_access { vec![BPF] } else { Vec::new() }
 }
 
-/// What attaching to libraries takes. CAP_SYS_ADMIN gives all but the sight of other processes.
+/// What attaching to libraries takes. `CAP_SYS_ADMIN` gives all but the sight of other processes.
 fn probing(perfmon_is_enough: bool) -> &'static [Right] {
     if perfmon_is_enough {
         &[BPF, PERFMON, PTRACE, MAP_FILES]

@@ -193,7 +193,6 @@ mod tests {
     use nix::{
         errno::Errno,
         sched::{CloneFlags, unshare},
-        unistd::sethostname,
     };
 
     use super::*;
@@ -223,10 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn no_namespace_can_be_made_or_name_set() {
+    fn no_namespace_can_be_made() {
         let user = || unshare(CloneFlags::CLONE_NEWUSER);
         assert_eq!(under(Needs::default(), user), Err(Errno::EPERM));
-        assert_eq!(under(Needs::default(), || sethostname("")), Err(Errno::EPERM));
         let flags = u64::from((libc::CLONE_NEWUSER | libc::SIGCHLD).unsigned_abs());
         let error = under(Needs::default(), move || raw(libc::SYS_clone, [flags, 0, 0, 0]));
         assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");

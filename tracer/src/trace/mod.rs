@@ -1,8 +1,10 @@
 //! A live trace: set up, loop until told to stop, finish.
 
 mod announce;
+mod privileges;
 mod settings;
 mod show;
+mod stop;
 
 use std::{iter::Empty, net::IpAddr, time::Duration};
 
@@ -13,7 +15,6 @@ use nix::sys::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
 };
 use tracer_analysis::{
@@ -25,18 +26,18 @@ use tracer_analysis::{
 };
 
 use announce::{announce, announce_library};
+use privileges::give_up_privileges;
 use settings::{filters, settings};
+use stop::Stop;
 
 use crate::{
     cli::TraceArgs,
     clock,
-    diagnostics::{Level, say},
     kernel::Kernel,
     live::{self, Asked, Live},
     metrics::Metrics,
     names,
     outlets::Outlets,
-    privilege::{self, Needs},
     probe::{
         Settings,
         preflight::{Machine, Severity},
@@ -78,23 +79,12 @@ pub(crate) fn run_beside(
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
+    // Before the header says that tracing has begun: whoever waits for it may end the trace at once.
+    let stop = Stop::on_signals(&runtime)?;
     let mut trace = Trace::new(args, &settings, clock, outlets, metrics, kernel)?;
     begin()?;
-    runtime.block_on(trace.follow(args, has_ended))?;
+    runtime.block_on(trace.follow(args, stop, has_ended))?;
     trace.finish(args)
-}
-
-/// From here on nothing needs more than what is open. No thread may have been started.
-fn give_up_privileges(args: &TraceArgs, kernel: &Kernel, outlets: &Outlets) -> Result<()> {
-    let needs = Needs {
-        map_access: !kernel.is_readable_without_capabilities(),
-        tls_probes: args.tls_probes,
-    };
-    let privileges = privilege::give_up(needs, &outlets.directories())?;
-    if needs != Needs::default() {
-        say(Level::Info, &privileges.to_string());
-    }
-    Ok(())
 }
 
 /// Refuses what cannot be traced here, and says why.
@@ -181,9 +171,12 @@ impl Trace {
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
-    async fn follow(&mut self, args: &TraceArgs, has_ended: impl Fn() -> bool) -> Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    async fn follow(
+        &mut self,
+        args: &TraceArgs,
+        mut stop: Stop,
+        has_ended: impl Fn() -> bool,
+    ) -> Result<()> {
         let wake_up = self.kernel.wake_up()?;
         // SAFETY: an `OwnedFd` keeps its descriptor, and its descriptor open, until it is dropped.
         let readable = unsafe { AsyncFd::register_with_interest(wake_up, Interest::READABLE) }
@@ -195,8 +188,7 @@ impl Trace {
         while !self.outlets.failed() && !has_ended() && end.is_none_or(|end| Instant::now() < end) {
             let due = Instant::now() + period;
             tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                () = stop.asked() => break,
                 guard = readable.readable() => guard?.clear_ready(),
                 asked = live::asked(&mut self.live) => if asked == Asked::End { break },
                 () = Metrics::due(self.metrics.as_mut()) => {}

@@ -19,7 +19,7 @@ mod initial {
 /// The first kernel that charges maps to the memory cgroup and no more to `RLIMIT_MEMLOCK`.
 const MEMORY_CGROUP: (u32, u32) = (5, 11);
 
-/// The first kernel on which open maps can be read without CAP_BPF.
+/// The first kernel on which open maps can be read without `CAP_BPF`.
 const OPEN_MAPS: (u32, u32) = (5, 19);
 
 /// The facts. `None`: cannot be read.
@@ -44,7 +44,7 @@ pub(crate) struct Surroundings {
     pub(crate) perf_event_paranoid: Option<i32>,
     /// Bytes of `RLIMIT_MEMLOCK`; `None` if there is no limit.
     pub(crate) memlock: Option<u64>,
-    /// `/proc/self/attr/current`: the profile of AppArmor, or the context of SELinux.
+    /// `/proc/self/attr/current`: the profile of `AppArmor`, or the context of `SELinux`.
     pub(crate) confinement: Option<String>,
 }
 
