@@ -48,7 +48,9 @@ fn make(root: &Cgroup, path: &str) -> Vec<Cgroup> {
 }
 
 fn remove(made: Vec<Cgroup>) {
-    made.into_iter().rev().for_each(drop);
+    for cgroup in made.into_iter().rev() {
+        drop(cgroup);
+    }
 }
 
 fn text<'a>(record: &'a Record, name: &str) -> Option<&'a str> {

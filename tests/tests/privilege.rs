@@ -7,10 +7,14 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tests::{
     journal::Journal,
     lab::Lab,
@@ -53,6 +57,17 @@ fn check_session(recording: &Recording) {
     assert_eq!(record.known("transactions").unwrap(), 2, "{}", record.json());
     assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
     recording.ensure_complete().unwrap();
+}
+
+/// Ends the process also when the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already if the test went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A copy of the binary that every user may run: the build directory may be closed to others.
@@ -105,7 +120,7 @@ fn everything_works_with_nothing_left() {
             &["--listen", &address.to_string(), "--otlp", &nobody, "--interval", "300ms"][..],
             &["--journal", "--journal-socket", journal_socket.to_str().unwrap()],
             &["--format", "json", "--output", output.to_str().unwrap(), "--resolve"],
-            &["--measure-overhead", "--duration", "20s"],
+            &["--measure-overhead"],
         ]
         .concat(),
     )
@@ -130,7 +145,7 @@ fn everything_works_with_nothing_left() {
     assert!(metrics.body.contains("smtptrace_messages_total"), "{}", metrics.body);
     // The trace, and the threads that export.
     assert!(ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap() >= 2);
-    let run = tracer.wait().unwrap();
+    let run = tracer.stop().unwrap();
     assert!(run.status.success(), "{}", run.stderr);
     assert!(run.stderr.contains("exports to"), "the threads exported: {}", run.stderr);
     let report: serde_json::Value =
@@ -156,17 +171,21 @@ fn a_recording_goes_on_in_new_files() {
         pieces
     };
     let mut command = Command::new(tracer::binary());
-    command.args(["--dport", &lab.port().to_string(), "--rotate-every", "1s", "--duration", "8s"]);
+    command.args(["--dport", &lab.port().to_string(), "--rotate-every", "1s"]);
     command.arg("--record").arg(lab.file("piece.jsonl")).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut process = command.spawn().unwrap();
+    let mut running = Running(command.spawn().unwrap());
     wait::until("a second piece", PATIENCE, || Ok((pieces().len() > 1).then_some(()))).unwrap();
-    ensure_given_up(process.id(), kept_for_maps().unwrap()).unwrap();
+    ensure_given_up(running.0.id(), kept_for_maps().unwrap()).unwrap();
     send(&lab);
-    assert!(process.wait().unwrap().success());
+    lab.wait_for_ends(PATIENCE).unwrap();
+    kill(Pid::from_raw(running.0.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert!(running.0.wait().unwrap().success());
     let recordings: Vec<Recording> =
         pieces().iter().map(|piece| Recording::read(piece).unwrap()).collect();
-    recordings.iter().for_each(|piece| piece.ensure_complete().unwrap());
+    for piece in &recordings {
+        piece.ensure_complete().unwrap();
+    }
     let with_it: Vec<_> = recordings.iter().filter(|it| !it.connections.is_empty()).collect();
     let [recording] = &with_it[..] else { panic!("{} pieces have it", with_it.len()) };
     check_session(recording);
