@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{cgroup, packages::Package, python, shipped, tracer};
+use crate::{cgroup, hidden_btf::KERNEL_BTF, packages::Package, python, shipped, tracer};
 
 /// Something that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Prerequisite {
     Namespaces,
     /// The smtptrace binary.
     Tracer,
+    /// The kernel shows its types (BTF).
+    KernelTypes,
     /// A packet capture.
     Tcpdump,
     /// Postfix, with smtp-source and smtp-sink.
@@ -68,6 +70,9 @@ impl Prerequisite {
                 let binary = tracer::binary();
                 return (!binary.is_file())
                     .then(|| format!("no smtptrace binary at {}", binary.display()));
+            }
+            Self::KernelTypes => {
+                return (!Path::new(KERNEL_BTF).exists()).then(|| format!("no {KERNEL_BTF}"));
             }
             Self::Tcpdump => &["tcpdump"],
             Self::Postfix => &["postfix", "smtp-source", "smtp-sink"],

@@ -30,6 +30,8 @@ pub struct Offsets {
     pub sk_err: u32,
     /// `sock.sk_err_soft`
     pub sk_err_soft: u32,
+    /// `sock.sk_protocol`
+    pub sk_protocol: u32,
     /// `sock.__sk_common.skc_flags`: bits of `enum sock_flags`
     pub sk_flags: u32,
     /// `inet_sock.inet_sport`, network byte order; still valid at CLOSE
@@ -58,6 +60,10 @@ pub struct Offsets {
     pub tcp_wstamp_ns: u32,
     /// `sk_buff.len`
     pub skb_len: u32,
+    /// `sk_buff.data_len`: bytes in page fragments
+    pub skb_data_len: u32,
+    /// `sk_buff.data`
+    pub skb_data: u32,
     /// `sk_buff.head`
     pub skb_head: u32,
     /// `sk_buff.network_header`: where the IP header begins, from `head`
@@ -138,4 +144,4 @@ pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1
 }
 
-const _: () = assert!(size_of::<Offsets>() == 31 * 4);
+const _: () = assert!(size_of::<Offsets>() == 34 * 4);

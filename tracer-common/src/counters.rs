@@ -39,8 +39,10 @@ pub mod reason {
     pub const DECRYPTED_UNREAD: u32 = 6;
     /// The ring buffer was full: nobody looked for the TLS library of a process.
     pub const OPENED_RING_FULL: u32 = 7;
+    /// A raw tracepoint could not read all that it should of a segment: a reply is missing.
+    pub const REPLY_UNREAD: u32 = 8;
     /// Number of reasons.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 /// Entries of the map `DROPS`.

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_CPU, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::bpf_skb_output,
+    helpers::generated::{bpf_perf_event_output, bpf_probe_read_kernel, bpf_skb_output},
     maps::ring_buf::RingBufEntry,
 };
 use tracer_common::{
@@ -15,7 +15,11 @@ use tracer_common::{
     },
 };
 
-use crate::{config::wake_bytes, maps, sock::Segment};
+use crate::{
+    config::wake_bytes,
+    maps::{self, Scratch},
+    sock::{Probed, Segment, Typed},
+};
 
 /// Counts one loss.
 #[inline(always)]
@@ -89,7 +93,7 @@ pub(crate) fn submit_decrypted(entry: RingBufEntry<DecryptedReply>) {
 
 /// Hands over the first bytes of a segment.
 #[inline(always)]
-pub(crate) fn reply(segment: Segment, mut meta: ReplySegment, hook: u32) {
+pub(crate) fn reply(segment: Segment<Typed>, mut meta: ReplySegment, hook: u32) {
     let len = segment.len();
     meta.captured = if len < REPLY_SEGMENT_BYTES { len } else { REPLY_SEGMENT_BYTES };
     // The upper half of the flags says how many bytes of the segment follow the record.
@@ -103,6 +107,67 @@ pub(crate) fn reply(segment: Segment, mut meta: ReplySegment, hook: u32) {
             flags,
             (&raw mut meta).cast(),
             size_of::<ReplySegment>() as u64,
+        )
+    };
+    if result < 0 {
+        count_drop(hook, reason::REPLY_BUFFER_FULL);
+    }
+}
+
+/// Hands over the first bytes of a segment where `bpf_skb_output` cannot be called: only those in the linear
+/// part of the packet, by way of a scratch buffer. What is in page fragments is counted as unread.
+#[inline(always)]
+pub(crate) fn reply_copied(
+    ctx: *mut c_void,
+    segment: Segment<Probed>,
+    meta: ReplySegment,
+    hook: u32,
+) {
+    // The program runs with preemption off. One in softirq may interrupt one that works off a backlog.
+    let free = [0, 1].into_iter().find_map(|at| {
+        let scratch = maps::SCRATCH.get_ptr_mut(at)?;
+        // SAFETY: the slot is this CPU's own.
+        let scratch = unsafe { &mut *scratch };
+        (scratch.busy == 0).then_some(scratch)
+    });
+    let Some(scratch) = free else {
+        count_drop(hook, reason::REPLY_UNREAD);
+        return;
+    };
+    scratch.busy = 1;
+    copy(ctx, scratch, segment, meta, hook);
+    scratch.busy = 0;
+}
+
+#[inline(always)]
+fn copy(
+    ctx: *mut c_void,
+    scratch: &mut Scratch,
+    segment: Segment<Probed>,
+    mut meta: ReplySegment,
+    hook: u32,
+) {
+    let (data, linear) = segment.linear();
+    let len = if linear < REPLY_SEGMENT_BYTES { linear } else { REPLY_SEGMENT_BYTES };
+    meta.captured = len;
+    scratch.meta = meta;
+    // SAFETY: the destination has `REPLY_SEGMENT_BYTES`, at least `len`; the helper reads the source safely.
+    let unread = unsafe { bpf_probe_read_kernel(scratch.bytes.as_mut_ptr().cast(), len, data) };
+    if unread != 0 || (len < REPLY_SEGMENT_BYTES && len < segment.len()) {
+        count_drop(hook, reason::REPLY_UNREAD);
+    }
+    if unread != 0 {
+        return;
+    }
+    // SAFETY: the context is the program's own, the map is a perf event array, meta data and bytes lie one
+    // behind the other in the scratch buffer.
+    let result = unsafe {
+        bpf_perf_event_output(
+            ctx,
+            (&raw const maps::REPLIES).cast_mut().cast::<c_void>(),
+            BPF_F_CURRENT_CPU,
+            (&raw mut scratch.meta).cast(),
+            size_of::<ReplySegment>() as u64 + u64::from(len),
         )
     };
     if result < 0 {

@@ -4,7 +4,11 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, RingBuf},
 };
-use tracer_common::{config::Selected, counters, record::ConnectionState};
+use tracer_common::{
+    config::Selected,
+    counters,
+    record::{ConnectionState, REPLY_SEGMENT_BYTES, ReplySegment},
+};
 
 use crate::tls::{Call, Joined, Session};
 
@@ -26,6 +30,23 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// fragments can only be copied by `bpf_skb_output`, which writes to nothing else.
 #[map]
 pub(crate) static REPLIES: PerfEventByteArray = PerfEventByteArray::new(0);
+
+/// A place in which a reply is put together.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Scratch {
+    /// Stands before the bytes.
+    pub(crate) meta: ReplySegment,
+    /// TCP header and payload.
+    pub(crate) bytes: [u8; REPLY_SEGMENT_BYTES as usize],
+    /// Not 0 while it is in use.
+    pub(crate) busy: u64,
+}
+
+/// Where `bpf_skb_output` cannot be called: one place for a program in process context, one for the program
+/// in softirq that interrupts it.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
 
 /// Connections (by id) whose replies user space does not want any more.
 #[map]

@@ -25,7 +25,7 @@ pub(crate) trait Load: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Typed;
 
-/// Through `bpf_probe_read_kernel`, for programs whose arguments are bare numbers (kprobe).
+/// Through `bpf_probe_read_kernel`, for programs whose arguments are bare numbers (raw tracepoint, kprobe).
 #[derive(Clone, Copy)]
 pub(crate) struct Probed;
 
@@ -63,7 +63,11 @@ impl Load for Probed {
 
     #[inline(always)]
     fn tcp_sock(sk: *const c_void) -> *const c_void {
-        sk // a tcp_sock begins with its sock
+        const IPPROTO_TCP: u16 = 6;
+        // SAFETY: `sk` is a sock, and the field is a `u16` of it.
+        let protocol: u16 = unsafe { load_field::<Self, _>(sk, |o| &o.sk_protocol) };
+        // A tcp_sock begins with its sock.
+        if protocol == IPPROTO_TCP { sk } else { ptr::null() }
     }
 }
 
@@ -293,22 +297,23 @@ pub(crate) mod tcp_flag {
 
 /// A segment that arrived.
 #[derive(Clone, Copy)]
-pub(crate) struct Segment {
+pub(crate) struct Segment<L> {
     skb: *const c_void,
+    load: PhantomData<L>,
 }
 
-impl Segment {
+impl<L: Load> Segment<L> {
     /// `skb` is an argument that the kernel passed as `struct sk_buff *`, not null, after
     /// `tcp_v4_fill_cb` or `tcp_v6_fill_cb`.
     #[inline(always)]
     pub(crate) fn new(skb: *const c_void) -> Self {
-        Self { skb }
+        Self { skb, load: PhantomData }
     }
 
     #[inline(always)]
     fn field<T: Copy + Default>(self, field: fn(&Offsets) -> &u32) -> T {
         // SAFETY: `skb` is an sk_buff, and callers pick fields of one.
-        unsafe { load_field::<Typed, T>(self.skb, field) }
+        unsafe { load_field::<L, T>(self.skb, field) }
     }
 
     /// The `sk_buff`.
@@ -354,5 +359,14 @@ impl Segment {
     #[inline(always)]
     pub(crate) fn len(self) -> u32 {
         self.field(|o| &o.skb_len)
+    }
+
+    /// Where the TCP header begins, and how much of header and payload lies there in one piece; the rest is
+    /// in page fragments.
+    #[inline(always)]
+    pub(crate) fn linear(self) -> (*const c_void, u32) {
+        let data: usize = self.field(|o| &o.skb_data);
+        let fragments: u32 = self.field(|o| &o.skb_data_len);
+        (data as *const c_void, self.len().wrapping_sub(fragments))
     }
 }

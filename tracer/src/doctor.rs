@@ -6,31 +6,37 @@ use anyhow::{Result, bail};
 use tracer_analysis::recording::{HookState, HookStatus};
 
 use crate::{
+    cli::HookArgs,
     kernel::Kernel,
     output::closed_pipe_is_fine,
     probe::{
         Settings,
         preflight::{Finding, Machine, Severity},
     },
+    self_check,
 };
 
 /// Runs the command. An error if tracing does not work here.
-pub(crate) fn run() -> Result<()> {
-    let findings = Machine::read().findings();
+pub(crate) fn run(args: &HookArgs) -> Result<()> {
+    let findings = Machine::read(args.btf.as_deref()).findings();
     let fit = findings.iter().all(|finding| finding.severity != Severity::Fatal);
     let mut out = io::stdout().lock();
     closed_pipe_is_fine(write_findings(&mut out, &findings))?;
     if !fit {
         bail!("smtptrace cannot trace on this machine as it is; see above for what to do");
     }
-    let kernel = Kernel::start(&trial(), false)?;
+    let trial = trial(args);
+    self_check::check(&trial)?;
+    let kernel = Kernel::start(&trial, false)?;
     closed_pipe_is_fine(write_hooks(&mut out, kernel.hooks()))?;
     Ok(())
 }
 
 /// Attaches everything and traces next to nothing: one port that nobody connects to.
-fn trial() -> Settings {
+fn trial(args: &HookArgs) -> Settings {
     Settings {
+        tier: args.hooks,
+        btf: args.btf.clone(),
         ports: vec![u16::MAX],
         networks: Vec::new(),
         pids: Vec::new(),

@@ -30,7 +30,7 @@ use tracer_common::{
 use crate::{
     origins::Origins,
     privilege,
-    probe::{self, Settings, TlsProbes, tls_probes},
+    probe::{self, Settings, TlsProbes, hook_of, tls_probes},
 };
 
 /// Pages of the reply buffer of each CPU: room for a second of an unusually busy dialogue.
@@ -72,7 +72,7 @@ impl Kernel {
         let (mut ebpf, btf) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
-        let mut hooks = probe::attach(&mut ebpf, &btf)?;
+        let mut hooks = probe::attach(&mut ebpf, btf.as_ref(), settings.tier)?;
         let mut tls = None;
         if settings.tls_probes {
             let (probes, statuses) = TlsProbes::start(&mut ebpf, &settings.tls_libraries)?;
@@ -234,7 +234,7 @@ impl Kernel {
         for (name, program) in ebpf.programs() {
             let symbol = match name {
                 name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
-                name => name.trim_end_matches("_fentry").trim_end_matches("_kprobe"),
+                name => hook_of(name),
             };
             let info = program.info().ok().filter(|info| info.run_count() > 0);
             if let Some(info) = info {
@@ -293,7 +293,8 @@ impl Kernel {
                 + count(reason::OWNER_RING_FULL)?
                 + count(reason::DECRYPTED_RING_FULL)?
                 + count(reason::DECRYPTED_UNREAD)?
-                + count(reason::OPENED_RING_FULL)?;
+                + count(reason::OPENED_RING_FULL)?
+                + count(reason::REPLY_UNREAD)?;
             losses.connections += full + closed;
             losses.events += events;
             losses.map_full += full;

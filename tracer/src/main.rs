@@ -28,6 +28,7 @@ mod recording;
 mod replay;
 mod report;
 mod resolver;
+mod self_check;
 mod sink;
 mod status;
 mod trace;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
         Some(Command::Compare(args)) => compare::run(args).map(|()| Status::Done),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Demo(args)) => demo::run(args),
-        Some(Command::Doctor) => doctor::run().map(|()| Status::Done),
+        Some(Command::Doctor(args)) => doctor::run(args).map(|()| Status::Done),
         Some(Command::Generate(args)) => generate::run(&args.what).map(|()| Status::Done),
         None => trace::run(&cli.trace),
     };

@@ -76,7 +76,7 @@ pub(super) fn assemble(
         transactions_exact: messages.exact,
         replies: replies.and_then(|replies| replies.counts().cloned()),
         refusals: replies
-            .and_then(|replies| replies.tls().map(|_| replies.refusals().since(state.start_ns))),
+            .and_then(|replies| replies.heard().then(|| replies.refusals().since(state.start_ns))),
         transaction_spans_us: messages.spans_us,
         transaction_spans_omitted: messages.spans_omitted,
         envelope_us: messages.envelope_us,

@@ -194,9 +194,16 @@ impl Replies {
         self.tls_ns
     }
 
-    /// Whether and how the session was encrypted; `None` if the server never spoke.
+    /// Whether and how the session was encrypted; `None` if the server never spoke, or if TLS may have begun
+    /// in what was not handed over.
     pub(super) fn tls(&self) -> Option<Tls> {
-        (self.next > 0).then_some(self.tls.unwrap_or(Tls::None))
+        let whole = self.next > 0 && !self.skipped && self.ahead.is_empty();
+        self.tls.or(whole.then_some(Tls::None))
+    }
+
+    /// Whether anything of what the server said is known.
+    pub(super) fn heard(&self) -> bool {
+        self.tls().is_some() || !self.counts.is_empty()
     }
 }
 
@@ -291,6 +298,21 @@ mod tests {
         assert_eq!(in_pieces(&[b"\x16\x03\x03"]).tls(), Some(Tls::Implicit));
         assert_eq!(in_pieces(&[b"220 a.b\r\n"]).tls(), Some(Tls::None));
         assert_eq!(Replies::default().tls(), None);
+        assert!(!Replies::default().heard());
+    }
+
+    /// As from a raw tracepoint, which reads no page fragments.
+    #[test]
+    fn nothing_is_told_of_segments_without_their_bytes() {
+        let mut replies = Replies::default();
+        replies.segment(&meta(0, b"220 a.b\r\n", 1), b"");
+        assert_eq!((replies.tls(), replies.counts(), replies.heard()), (None, None, false));
+        assert_eq!(replies.greeting(), None);
+        // Was STARTTLS among what is missing?
+        replies.segment(&meta(9, b"250 ok\r\n", 1), b"250 ok\r\n");
+        assert_eq!((replies.tls(), replies.counts(), replies.heard()), (None, None, true));
+        replies.segment(&meta(17, b"\x16\x03\x03", 1), b"\x16\x03\x03");
+        assert_eq!(replies.tls(), Some(Tls::Starttls));
     }
 
     #[test]

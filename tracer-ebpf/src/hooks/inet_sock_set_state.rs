@@ -4,13 +4,16 @@
 //! 4.16. At SYN_SENT in the connecting process with the socket locked, with addresses and destination
 //! port set and no source port yet; later in any context (softirq, timer, another process).
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 use tracer_common::{counters::hook, record::ConnectionState};
 
 use crate::{
     config::is_traced_port,
     connection,
-    sock::{Sock, TcpSock, Typed},
+    sock::{Load, Probed, Sock, TcpSock, Typed},
 };
 
 /// TCP states, as fixed for BPF programs in `include/uapi/linux/bpf.h` (`BPF_TCP_*`).
@@ -27,23 +30,32 @@ mod state {
 /// `(const struct sock *sk, int oldstate, int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock::<Typed>::new(ctx.arg(0));
-    if !is_traced_port(sk.dport()) {
-        return 0;
-    }
-    let new: i32 = ctx.arg(2);
-    if let Some(tcp) = sk.tcp() {
+    state_set(Sock::<Typed>::new(ctx.arg(0)), ctx.arg(2));
+    0
+}
+
+/// `(const struct sock *sk, int oldstate, int newstate)`
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> u32 {
+    state_set(Sock::<Probed>::new(ctx.arg(0)), ctx.arg(2));
+    0
+}
+
+#[inline(always)]
+fn state_set<L: Load>(sk: Sock<L>, new: i32) {
+    if is_traced_port(sk.dport())
+        && let Some(tcp) = sk.tcp()
+    {
         if new == state::SYN_SENT {
             connection::open(sk);
         } else if let Some(connection) = connection::get(sk.key()) {
             change(connection, sk, tcp, new);
         }
     }
-    0
 }
 
 #[inline(always)]
-fn change(connection: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, new: i32) {
+fn change<L: Load>(connection: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>, new: i32) {
     let now = connection::now_ns();
     if new == state::ESTABLISHED {
         connection::established(connection, tcp, now);

@@ -4,26 +4,40 @@
 //! in softirq or a timer for an orphan. It comes after the state CLOSE and after a reset that closing
 //! sends. The destination port may be 0 by now: `tcp_disconnect` clears it.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 use tracer_common::counters::hook;
 
 use crate::{
     config::is_traced_port,
     connection, emit, maps,
-    sock::{Sock, Typed},
+    sock::{Load, Probed, Sock, Typed},
 };
 
 /// `(struct sock *sk)`
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock::<Typed>::new(ctx.arg(0));
+    end(Sock::<Typed>::new(ctx.arg(0)));
+    0
+}
+
+/// `(struct sock *sk)`
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+fn tcp_destroy_sock_raw(ctx: RawTracePointContext) -> u32 {
+    end(Sock::<Probed>::new(ctx.arg(0)));
+    0
+}
+
+#[inline(always)]
+fn end<L: Load>(sk: Sock<L>) {
     let dport = sk.dport();
     if dport != 0 && !is_traced_port(dport) {
-        return 0;
+        return;
     }
     if let Some(connection) = connection::get(sk.key()) {
         emit::closed(connection, hook::TCP_DESTROY_SOCK);
         let _ = maps::CONNECTIONS.remove(sk.key());
     }
-    0
 }

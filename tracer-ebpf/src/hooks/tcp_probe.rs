@@ -6,9 +6,11 @@
 //! here on its way to `tcp_reset`, whose own tracepoint does not have the packet. In other states than
 //! ESTABLISHED nothing passes.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 use tracer_common::{
     counters::hook,
     record::{ConnectionState, ReplySegment, flag},
@@ -17,22 +19,38 @@ use tracer_common::{
 use crate::{
     config::is_traced_port,
     connection, emit, maps,
-    sock::{Segment, Sock, TcpSock, Typed, tcp_flag},
+    sock::{Load, Probed, Segment, Sock, TcpSock, Typed, tcp_flag},
 };
 
 /// `(struct sock *sk, struct sk_buff *skb)`
 #[btf_tracepoint(function = "tcp_probe")]
 fn tcp_probe(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock::<Typed>::new(ctx.arg(0));
+    arrived(Sock::<Typed>::new(ctx.arg(0)), Segment::<Typed>::new(ctx.arg(1)), emit::reply);
+    0
+}
+
+/// `(struct sock *sk, struct sk_buff *skb)`
+#[raw_tracepoint(tracepoint = "tcp_probe")]
+fn tcp_probe_raw(ctx: RawTracePointContext) -> u32 {
+    let hand_over = |segment, meta, hook| emit::reply_copied(ctx.as_ptr(), segment, meta, hook);
+    arrived(Sock::<Probed>::new(ctx.arg(0)), Segment::<Probed>::new(ctx.arg(1)), hand_over);
+    0
+}
+
+#[inline(always)]
+fn arrived<L: Load>(
+    sk: Sock<L>,
+    segment: Segment<L>,
+    hand_over: impl Fn(Segment<L>, ReplySegment, u32),
+) {
     if !is_traced_port(sk.dport()) {
-        return 0;
+        return;
     }
-    let segment = Segment::new(ctx.arg::<*const c_void>(1));
     let flags = segment.flags();
     let payload = segment.payload();
     let closing = flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
     if payload == 0 && !closing {
-        return 0; // an acknowledgement
+        return; // an acknowledgement
     }
     if let Some(connection) = connection::get(sk.key()) {
         if closing {
@@ -44,14 +62,18 @@ fn tcp_probe(ctx: BtfTracePointContext) -> i32 {
             && flags & tcp_flag::RST == 0
             && let Some(tcp) = sk.tcp()
         {
-            data(connection, tcp, segment);
+            data(connection, tcp, segment, hand_over);
         }
     }
-    0
 }
 
 #[inline(always)]
-fn data(connection: &mut ConnectionState, tcp: TcpSock<Typed>, segment: Segment) {
+fn data<L: Load>(
+    connection: &mut ConnectionState,
+    tcp: TcpSock<L>,
+    segment: Segment<L>,
+    hand_over: impl Fn(Segment<L>, ReplySegment, u32),
+) {
     let (seq, payload, rcv_nxt) = (segment.seq(), segment.payload(), tcp.rcv_nxt());
     let new = seq.wrapping_add(payload).wrapping_sub(rcv_nxt);
     if new == 0 || new.cast_signed() < 0 {
@@ -74,6 +96,6 @@ fn data(connection: &mut ConnectionState, tcp: TcpSock<Typed>, segment: Segment)
             captured: 0,
             padding: 0,
         };
-        emit::reply(segment, meta, hook::TCP_PROBE);
+        hand_over(segment, meta, hook::TCP_PROBE);
     }
 }

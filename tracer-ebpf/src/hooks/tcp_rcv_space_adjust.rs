@@ -4,20 +4,35 @@
 //! splice and zero-copy reads); since Linux 4.18. In process context with the socket locked, on the thread
 //! that reads: with TLS probes, that joins the TLS session of the call under way to the connection.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 use tracer_common::{config::setting, counters::hook};
 
 use crate::{
     config::{is_set, is_traced_port},
     connection,
-    sock::{Sock, Typed},
+    sock::{Load, Probed, Sock, Typed},
     tls,
 };
 
 /// `(struct sock *sk)`
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock::<Typed>::new(ctx.arg(0));
+    read(Sock::<Typed>::new(ctx.arg(0)));
+    0
+}
+
+/// `(struct sock *sk)`
+#[raw_tracepoint(tracepoint = "tcp_rcv_space_adjust")]
+fn tcp_rcv_space_adjust_raw(ctx: RawTracePointContext) -> u32 {
+    read(Sock::<Probed>::new(ctx.arg(0)));
+    0
+}
+
+#[inline(always)]
+fn read<L: Load>(sk: Sock<L>) {
     if is_traced_port(sk.dport())
         && let Some(connection) = connection::get(sk.key())
     {
@@ -26,5 +41,4 @@ fn tcp_rcv_space_adjust(ctx: BtfTracePointContext) -> i32 {
             tls::received(connection, sk.key());
         }
     }
-    0
 }

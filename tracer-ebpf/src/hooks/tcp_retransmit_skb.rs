@@ -5,18 +5,33 @@
 //! kernel's own (`total_retrans`) and only the time is taken here. In a timer or softirq. Where no hook
 //! reports writes, one that nobody answers is noticed here, a retransmission timeout late.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 
 use crate::{
     config::is_traced_port,
     connection,
-    sock::{Sock, Typed},
+    sock::{Load, Probed, Sock, Typed},
 };
 
 /// `(const struct sock *sk, const struct sk_buff *skb)`, since 6.17 with an error behind
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
-    let sk = Sock::<Typed>::new(ctx.arg(0));
+    sent_again(Sock::<Typed>::new(ctx.arg(0)));
+    0
+}
+
+/// `(const struct sock *sk, const struct sk_buff *skb)`, since 6.17 with an error behind
+#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb_raw(ctx: RawTracePointContext) -> u32 {
+    sent_again(Sock::<Probed>::new(ctx.arg(0)));
+    0
+}
+
+#[inline(always)]
+fn sent_again<L: Load>(sk: Sock<L>) {
     if is_traced_port(sk.dport())
         && let Some(connection) = connection::get(sk.key())
     {
@@ -26,5 +41,4 @@ fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
             connection::retransmitted(connection, tcp, now);
         }
     }
-    0
 }

@@ -7,15 +7,30 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 
 use crate::connection;
 
 /// `(const struct sock *sk, const struct sk_buff *skb)`, since 6.12 with a reason behind
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
-    if let Some(connection) = connection::get(ctx.arg::<*const c_void>(0) as u64) {
+    reset(ctx.arg(0));
+    0
+}
+
+/// `(const struct sock *sk, const struct sk_buff *skb)`, since 6.12 with a reason behind
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+fn tcp_send_reset_raw(ctx: RawTracePointContext) -> u32 {
+    reset(ctx.arg(0));
+    0
+}
+
+#[inline(always)]
+fn reset(sk: *const c_void) {
+    if let Some(connection) = connection::get(sk as u64) {
         connection.rst_sent_ns = connection::now_ns();
     }
-    0
 }

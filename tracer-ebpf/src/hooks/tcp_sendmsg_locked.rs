@@ -8,8 +8,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, fentry, kprobe},
-    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
+    macros::{btf_tracepoint, fentry, kprobe, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext},
 };
 
 use crate::{
@@ -22,6 +22,13 @@ use crate::{
 #[btf_tracepoint(function = "tcp_sendmsg_locked")]
 fn tcp_sendmsg_locked(ctx: BtfTracePointContext) -> i32 {
     write(Sock::<Typed>::new(ctx.arg(0)));
+    0
+}
+
+/// `(const struct sock *sk, const struct msghdr *msg, const struct sk_buff *skb, int size_goal)`
+#[raw_tracepoint(tracepoint = "tcp_sendmsg_locked")]
+fn tcp_sendmsg_locked_raw(ctx: RawTracePointContext) -> u32 {
+    write(Sock::<Probed>::new(ctx.arg(0)));
     0
 }
 

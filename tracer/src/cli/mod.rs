@@ -3,6 +3,7 @@
 mod analysis;
 mod demo;
 mod grouping;
+mod hooks;
 mod metrics;
 mod rotation;
 mod selector;
@@ -17,6 +18,7 @@ use tracer_analysis::destination::Grouping;
 pub(crate) use analysis::{CheckArgs, CompareArgs, DocumentFormat, WhatIfArgs, micros};
 pub(crate) use demo::DemoArgs;
 pub(crate) use grouping::{GroupBy, PrefixArgs, WrongPrefix};
+pub(crate) use hooks::HookArgs;
 pub(crate) use metrics::MetricsArgs;
 pub(crate) use rotation::RotationArgs;
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
@@ -65,7 +67,7 @@ pub(crate) enum Command {
     /// half a minute; needs root and nothing else
     Demo(DemoArgs),
     /// Say what works on this machine, hook by hook, and what to do about the rest
-    Doctor,
+    Doctor(HookArgs),
     /// Make the manual pages or the completions of a shell from this command line
     Generate(GenerateArgs),
 }
@@ -162,6 +164,8 @@ pub(crate) struct TraceArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) metrics: MetricsArgs,
+    #[command(flatten)]
+    pub(crate) hook: HookArgs,
     /// Size of the ring buffer; rounded up to a power of two of pages
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
@@ -343,6 +347,7 @@ mod tests {
             ["--interval", "99ms"],
             ["--comm", "sixteen-bytes-xx"],
             ["--group-by", "colour"],
+            ["--hooks", "all"],
             ["--rotate-size", "5M"], // nothing is recorded
         ] {
             assert!(Cli::try_parse_from(["smtptrace"].iter().chain(&args)).is_err(), "{args:?}");

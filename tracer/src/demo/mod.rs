@@ -44,7 +44,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Status> {
     if args.scene {
         scene::run();
     }
-    trace::preflight()?;
+    trace::preflight(None)?;
     let (scene, netns) = Scene::start()?;
     let trace_args = trace_args(args, netns)?;
     introduce();

@@ -3,31 +3,49 @@
 use std::{error::Error, fmt::Write as _};
 
 use anyhow::{Result, bail};
-use aya::{Btf, Ebpf, programs::ProgramError};
+use aya::{Btf, BtfError, Ebpf, programs::ProgramError};
+use nix::errno::Errno;
 use tracer_analysis::recording::{HookState, HookStatus};
 
-use super::hooks::{FACTS, Fact, Otherwise, attach as attach_program};
+use super::{
+    Tier,
+    hooks::{AttachError, FACTS, Fact, Kind, Otherwise, attach as attach_program},
+};
 
-/// Attaches a hook for every fact and says how each went. Fails only if tracing is impossible.
-pub(crate) fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<HookStatus>> {
-    FACTS.iter().map(|fact| attach_fact(ebpf, btf, fact)).collect()
+/// Attaches a hook for every fact and says how each went. Fails if tracing is impossible, or not with the
+/// hooks that `tier` forces. `btf`: the kernel's own.
+pub(crate) fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, tier: Tier) -> Result<Vec<HookStatus>> {
+    FACTS.iter().map(|fact| attach_fact(ebpf, btf, tier, fact)).collect()
 }
 
-fn attach_fact(ebpf: &mut Ebpf, btf: &Btf, fact: &Fact) -> Result<HookStatus> {
+fn attach_fact(ebpf: &mut Ebpf, btf: Option<&Btf>, tier: Tier, fact: &Fact) -> Result<HookStatus> {
     let mut status = HookStatus::attached(fact.hook, fact.records);
     let mut reasons = Vec::new();
-    for (kind, program) in fact.programs {
+    for (kind, program) in fact.programs.iter().filter(|(kind, _)| tier.allows(*kind, fact)) {
         match attach_program(ebpf, btf, *kind, program, fact.hook) {
             Ok(()) => {
                 status.program = Some(kind.name().into());
+                reasons.extend(fact.shortfall(*kind).map(str::to_owned));
                 if !reasons.is_empty() {
                     status.state = HookState::Fallback;
                     status.reason = Some(reasons.join("; "));
                 }
                 return Ok(status);
             }
-            Err(error) => reasons.push(format!("{}: {}", kind.name(), cause(&error))),
+            Err(error) if tier != Tier::Auto && !is_unknown_tracepoint(*kind, &error) => bail!(
+                "cannot attach to {} ({}) by {}, which --hooks {} demands: {}\n\
+                 `--hooks auto` takes the best hook that this kernel has; `smtptrace doctor` shows which",
+                fact.hook,
+                fact.records,
+                kind.name(),
+                tier.name(),
+                why(&error)
+            ),
+            Err(error) => reasons.push(format!("{}: {}", kind.name(), why(&error))),
         }
+    }
+    if reasons.is_empty() {
+        reasons.push(format!("--hooks {} has no hook for it", tier.name()));
     }
     let reasons = reasons.join("; ");
     match fact.otherwise {
@@ -47,6 +65,28 @@ fn attach_fact(ebpf: &mut Ebpf, btf: &Btf, fact: &Fact) -> Result<HookStatus> {
         }
     }
     Ok(status)
+}
+
+/// Whether the kernel does not have the tracepoint at all. Then it is the kernel that lacks a fact, and not
+/// a tier.
+fn is_unknown_tracepoint(kind: Kind, error: &AttachError) -> bool {
+    match (kind, error) {
+        (Kind::TpBtf, AttachError::Program(error)) => {
+            matches!(error, ProgramError::Btf(BtfError::UnknownBtfTypeName { .. }))
+        }
+        (Kind::RawTp, AttachError::Program(ProgramError::SyscallError(error))) => {
+            error.io_error.raw_os_error() == Some(Errno::ENOENT as i32)
+        }
+        _ => false,
+    }
+}
+
+/// Why a hook could not be had, on one line.
+fn why(error: &AttachError) -> String {
+    match error {
+        AttachError::NoBtf => error.to_string(),
+        AttachError::Program(error) => cause(error),
+    }
 }
 
 /// Why a program could not be loaded or attached, on one line: the last line of the verifier's log, or

@@ -2,7 +2,7 @@
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, KProbe, ProgramError},
+    programs::{BtfTracePoint, FEntry, KProbe, ProgramError, RawTracePoint},
 };
 
 /// A kind of hook.
@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Fentry,
     /// Entry of a kernel function, through a breakpoint.
     Kprobe,
+    /// Tracepoint with bare arguments: needs no BTF of the kernel's own.
+    RawTp,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Self::TpBtf => "tp_btf",
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
+            Self::RawTp => "raw_tp",
         }
     }
 }
@@ -51,20 +54,35 @@ pub(super) struct Fact {
     pub(super) otherwise: Otherwise,
 }
 
-use Kind::{Fentry, Kprobe, TpBtf};
+impl Fact {
+    /// What a hook of this kind leaves out.
+    pub(super) fn shortfall(&self, kind: Kind) -> Option<&'static str> {
+        (self.hook == "tcp_probe" && kind == RawTp).then_some(
+            "replies only as far as they stand in the linear part of a packet: with many network cards all, \
+             on loopback and veth none; where they are missing, codes and messages are unknown",
+        )
+    }
+
+    /// Whether a hook of this kind can record it.
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.programs.iter().any(|(other, _)| *other == kind)
+    }
+}
+
+use Kind::{Fentry, Kprobe, RawTp, TpBtf};
 
 /// Every fact. The order is that of attaching: destroy before anything that makes entries.
 pub(super) const FACTS: [Fact; 10] = [
     Fact {
         hook: "tcp_destroy_sock",
         records: "end of the record",
-        programs: &[(TpBtf, "tcp_destroy_sock")],
+        programs: &[(TpBtf, "tcp_destroy_sock"), (RawTp, "tcp_destroy_sock_raw")],
         otherwise: Otherwise::Fatal,
     },
     Fact {
         hook: "tcp_probe",
         records: "first byte, turns, replies",
-        programs: &[(TpBtf, "tcp_probe")],
+        programs: &[(TpBtf, "tcp_probe"), (RawTp, "tcp_probe_raw")],
         otherwise: Otherwise::Lost("banner, greeting, turns, idle gaps"),
     },
     Fact {
@@ -73,6 +91,7 @@ pub(super) const FACTS: [Fact; 10] = [
         programs: &[
             (TpBtf, "tcp_sendmsg_locked"),
             (Fentry, "tcp_sendmsg_locked_fentry"),
+            (RawTp, "tcp_sendmsg_locked_raw"),
             (Kprobe, "tcp_sendmsg_locked_kprobe"),
         ],
         otherwise: Otherwise::Coarser(
@@ -82,31 +101,31 @@ pub(super) const FACTS: [Fact; 10] = [
     Fact {
         hook: "tcp_rcv_space_adjust",
         records: "owner of the connection",
-        programs: &[(TpBtf, "tcp_rcv_space_adjust")],
+        programs: &[(TpBtf, "tcp_rcv_space_adjust"), (RawTp, "tcp_rcv_space_adjust_raw")],
         otherwise: Otherwise::Coarser("processes that write or close, not those that only read"),
     },
     Fact {
         hook: "tcp_receive_reset",
         records: "reset received",
-        programs: &[(TpBtf, "tcp_receive_reset")],
+        programs: &[(TpBtf, "tcp_receive_reset"), (RawTp, "tcp_receive_reset_raw")],
         otherwise: Otherwise::Coarser("ECONNRESET at the state CLOSE"),
     },
     Fact {
         hook: "tcp_send_reset",
         records: "reset sent",
-        programs: &[(TpBtf, "tcp_send_reset")],
+        programs: &[(TpBtf, "tcp_send_reset"), (RawTp, "tcp_send_reset_raw")],
         otherwise: Otherwise::Coarser("a CLOSE without FIN and error"),
     },
     Fact {
         hook: "tcp_retransmit_skb",
         records: "time of retransmissions",
-        programs: &[(TpBtf, "tcp_retransmit_skb")],
+        programs: &[(TpBtf, "tcp_retransmit_skb"), (RawTp, "tcp_retransmit_skb_raw")],
         otherwise: Otherwise::Coarser("the number only, read at the state CLOSE"),
     },
     Fact {
         hook: "inet_sk_error_report",
         records: "socket errors",
-        programs: &[(TpBtf, "inet_sk_error_report")],
+        programs: &[(TpBtf, "inet_sk_error_report"), (RawTp, "inet_sk_error_report_raw")],
         otherwise: Otherwise::Coarser("sk_err at the state CLOSE"),
     },
     Fact {
@@ -120,30 +139,53 @@ pub(super) const FACTS: [Fact; 10] = [
     Fact {
         hook: "inet_sock_set_state",
         records: "opened, established, closed",
-        programs: &[(TpBtf, "inet_sock_set_state")],
+        programs: &[(TpBtf, "inet_sock_set_state"), (RawTp, "inet_sock_set_state_raw")],
         otherwise: Otherwise::Fatal,
     },
 ];
 
-/// Loads and attaches one program.
+/// The hook that a program of the BPF object is for.
+pub(crate) fn hook_of(program: &str) -> &str {
+    let kind = ["_fentry", "_kprobe", "_raw"];
+    kind.iter().find_map(|kind| program.strip_suffix(kind)).unwrap_or(program)
+}
+
+/// Why a program is not attached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttachError {
+    /// The kernel does not show its own types, so that arguments cannot be typed.
+    #[error("the kernel shows no BTF of its own")]
+    NoBtf,
+    /// Refused.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
+/// Loads and attaches one program. `btf`: the kernel's own.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
-    btf: &Btf,
+    btf: Option<&Btf>,
     kind: Kind,
     program: &str,
     symbol: &str,
-) -> Result<(), ProgramError> {
+) -> Result<(), AttachError> {
+    let typed = || btf.ok_or(AttachError::NoBtf);
     let found = ebpf.program_mut(program).ok_or(ProgramError::NotLoaded)?;
     match kind {
         TpBtf => {
             let hook: &mut BtfTracePoint = found.try_into()?;
-            hook.load(symbol, btf)?;
+            hook.load(symbol, typed()?)?;
             hook.attach()?;
         }
         Fentry => {
             let hook: &mut FEntry = found.try_into()?;
-            hook.load(symbol, btf)?;
+            hook.load(symbol, typed()?)?;
             hook.attach()?;
+        }
+        RawTp => {
+            let hook: &mut RawTracePoint = found.try_into()?;
+            hook.load()?;
+            hook.attach(symbol)?;
         }
         Kprobe => {
             let hook: &mut KProbe = found.try_into()?;

@@ -11,9 +11,9 @@ use aya::{
     },
 };
 use ipnet::IpNet;
-use tracer_common::config::{Config, Offsets, PortBitmap, Selected, setting};
+use tracer_common::config::{Config, PortBitmap, Selected, setting};
 
-use super::{offsets, preflight::KERNEL_BTF};
+use super::{Tier, types::KernelTypes};
 use crate::clock;
 
 /// Bytes in the ring buffer at which user space is woken before its time.
@@ -28,6 +28,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 /// What the kernel side is to trace.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    /// Hooks that may be used.
+    pub(crate) tier: Tier,
+    /// BTF of this kernel in a file, for one that does not show its own.
+    pub(crate) btf: Option<PathBuf>,
     /// Destination ports.
     pub(crate) ports: Vec<u16>,
     /// Destination networks; empty for all.
@@ -98,11 +102,10 @@ impl Settings {
     }
 }
 
-/// Loads the object into the kernel. No program is loaded yet.
-pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Btf)> {
-    let offsets: Offsets = offsets::read(KERNEL_BTF.as_ref())?;
-    let btf = Btf::from_sys_fs()
-        .with_context(|| format!("cannot read the kernel's types from {KERNEL_BTF}"))?;
+/// Loads the object into the kernel; no program is loaded yet. With it comes the kernel's own BTF, if it
+/// shows it.
+pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Option<Btf>)> {
+    let KernelTypes { offsets, own: btf } = KernelTypes::read(settings.btf.as_deref())?;
     let config = settings.config();
     let ports = settings.port_bitmap();
     let mut loader = EbpfLoader::new();
@@ -112,7 +115,7 @@ pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Btf)> {
             .map_max_entries("TLS_SESSIONS", settings.max_connections.max(TLS_CALLS));
     }
     let mut ebpf = loader
-        .btf(Some(&btf))
+        .btf(btf.as_ref())
         .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
         .override_global("CONFIG", bytemuck::bytes_of(&config), true)
         .override_global("PORTS", &ports[..], true)
@@ -173,6 +176,8 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
+            tier: Tier::Auto,
+            btf: None,
             ports: vec![25, 65_535],
             networks: Vec::new(),
             pids: vec![7],

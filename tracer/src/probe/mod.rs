@@ -1,13 +1,19 @@
 //! The kernel side as user space sees it: is this machine fit, where are the fields, load, attach.
 
 mod attach;
+mod btf_file;
 mod hooks;
 mod load;
 mod offsets;
 pub(crate) mod preflight;
+mod tier;
 mod tls_libraries;
 pub(crate) mod tls_probes;
+mod types;
 
 pub(crate) use attach::attach;
+pub(crate) use hooks::hook_of;
 pub(crate) use load::{Settings, load};
+pub(crate) use tier::Tier;
 pub(crate) use tls_probes::TlsProbes;
+pub(crate) use types::is_shown as btf_is_shown;

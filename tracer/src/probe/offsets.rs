@@ -11,25 +11,37 @@ use btfparse::{
 };
 use tracer_common::config::{ABSENT, Offsets};
 
+use super::btf_file;
+
 /// Why the offsets could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OffsetError {
-    #[error("cannot read the kernel's types from {path}: {error}; is this a BTF file?")]
+    #[error("cannot read the kernel's types from {path}: {error}")]
     Read { path: PathBuf, error: String },
     #[error(
-        "the kernel's types have no field {structure}.{field}: this kernel is not supported by this \
-         version of smtptrace; please report its release"
+        "the types in {path} have no field {structure}.{field}: it is cut down, or of a module, or the \
+         kernel is not supported by this version of smtptrace; then please report its release"
     )]
-    Field { structure: &'static str, field: &'static str },
+    Field { path: PathBuf, structure: &'static str, field: &'static str },
 }
 
 /// Reads the offsets from the BTF at `path`.
 pub(crate) fn read(path: &Path) -> Result<Offsets, OffsetError> {
     let fail = |error: String| OffsetError::Read { path: path.to_owned(), error };
-    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let bytes = btf_file::read(path).map_err(fail)?;
     let types =
         TypeInformation::new(&Bytes(bytes)).map_err(|error| fail(error.message().to_owned()))?;
-    Types::new(types).offsets()
+    let missing = |MissingField { structure, field }| {
+        let path = path.to_owned();
+        OffsetError::Field { path, structure, field }
+    };
+    Types::new(types).offsets().map_err(missing)
+}
+
+/// A field that is needed and not there.
+struct MissingField {
+    structure: &'static str,
+    field: &'static str,
 }
 
 /// A whole BTF file in memory.
@@ -79,7 +91,7 @@ impl Types {
         Self { all, ids }
     }
 
-    fn offsets(&self) -> Result<Offsets, OffsetError> {
+    fn offsets(&self) -> Result<Offsets, MissingField> {
         let cb = self.need("sk_buff", "cb")?;
         Ok(Offsets {
             skc_daddr: self.need("sock", "__sk_common.skc_daddr")?,
@@ -92,6 +104,7 @@ impl Types {
             net_inum: self.find("net", "ns.inum"),
             sk_err: self.need("sock", "sk_err")?,
             sk_err_soft: self.find("sock", "sk_err_soft"),
+            sk_protocol: self.need("sock", "sk_protocol")?,
             sk_flags: self.need("sock", "__sk_common.skc_flags")?,
             inet_sport: self.need("inet_sock", "inet_sport")?,
             icsk_retransmits: self.need("inet_connection_sock", "icsk_retransmits")?,
@@ -106,6 +119,8 @@ impl Types {
             net_keepalive_time: self.find("net", "ipv4.sysctl_tcp_keepalive_time"),
             tcp_wstamp_ns: self.find("tcp_sock", "tcp_wstamp_ns"),
             skb_len: self.need("sk_buff", "len")?,
+            skb_data_len: self.need("sk_buff", "data_len")?,
+            skb_data: self.need("sk_buff", "data")?,
             skb_head: self.find("sk_buff", "head"),
             skb_network_header: self.find("sk_buff", "network_header"),
             cb_seq: cb + self.need("tcp_skb_cb", "seq")?,
@@ -126,15 +141,19 @@ impl Types {
             .unwrap_or(ABSENT)
     }
 
-    fn need(&self, structure: &'static str, field: &'static str) -> Result<u32, OffsetError> {
+    fn need(&self, structure: &'static str, field: &'static str) -> Result<u32, MissingField> {
         match self.find(structure, field) {
-            ABSENT => Err(OffsetError::Field { structure, field }),
+            ABSENT => Err(MissingField { structure, field }),
             offset => Ok(offset),
         }
     }
 
     /// Value of an enumerator.
-    fn enumerator(&self, structure: &'static str, field: &'static str) -> Result<u32, OffsetError> {
+    fn enumerator(
+        &self,
+        structure: &'static str,
+        field: &'static str,
+    ) -> Result<u32, MissingField> {
         self.named(structure)
             .find_map(|id| match self.all.from_id(id) {
                 Some(TypeVariant::Enum(it)) => {
@@ -146,7 +165,7 @@ impl Types {
                 Integer32Value::Signed(value) => value.cast_unsigned(),
                 Integer32Value::Unsigned(value) => value,
             })
-            .ok_or(OffsetError::Field { structure, field })
+            .ok_or(MissingField { structure, field })
     }
 
     fn named(&self, name: &str) -> impl Iterator<Item = u32> {

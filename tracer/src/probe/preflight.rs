@@ -2,7 +2,10 @@
 
 mod surroundings;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use surroundings::Surroundings;
 
@@ -45,6 +48,8 @@ pub(crate) struct Machine {
     pub(crate) capabilities: u64,
     /// Whether the kernel's BTF is there.
     pub(crate) has_btf: bool,
+    /// A file that has it instead (`--btf`).
+    pub(crate) btf_file: Option<PathBuf>,
     /// `/sys/kernel/security/lockdown`, if it can be read.
     pub(crate) lockdown: Option<String>,
     /// Whether tracefs is mounted.
@@ -54,8 +59,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This machine.
-    pub(crate) fn read() -> Self {
+    /// This machine. `btf`: a file with the types of its kernel.
+    pub(crate) fn read(btf: Option<&Path>) -> Self {
         let line = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
         let status = line("/proc/self/status").unwrap_or_default();
         let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -65,6 +70,7 @@ impl Machine {
                 .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
                 .unwrap_or(0),
             has_btf: Path::new(KERNEL_BTF).exists(),
+            btf_file: btf.map(Path::to_owned),
             lockdown: line("/sys/kernel/security/lockdown").ok(),
             has_tracefs: ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
                 .iter()
@@ -122,6 +128,9 @@ impl Machine {
 
     fn btf(&self) -> Finding {
         let subject = "kernel types";
+        if let Some(file) = &self.btf_file {
+            return good(subject, &format!("from {} (--btf)", file.display()));
+        }
         if self.has_btf {
             return good(subject, &format!("BTF at {KERNEL_BTF}"));
         }
@@ -129,8 +138,9 @@ impl Machine {
             subject,
             severity: Severity::Fatal,
             found: format!("no BTF: {KERNEL_BTF} does not exist"),
-            remedy: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distribution \
-                     kernels are); in a container, mount /sys of the host",
+            remedy: "name a file with the types of this very kernel with --btf FILE (BTFHub has them for \
+                     many), or boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current \
+                     distribution kernels are); in a container, mount /sys of the host",
         }
     }
 
@@ -182,6 +192,7 @@ mod tests {
             release: "6.1.0-18-amd64".into(),
             capabilities: u64::MAX,
             has_btf: true,
+            btf_file: None,
             lockdown: Some("none [integrity] confidentiality".into()),
             has_tracefs: true,
             surroundings: Surroundings::default(),
@@ -216,6 +227,13 @@ mod tests {
             assert!(fatal[0].found.contains(part), "{fatal:?}");
             assert!(!fatal[0].remedy.is_empty());
         }
+    }
+
+    #[test]
+    fn file_takes_the_place_of_the_kernels_own_types() {
+        let without = Machine { has_btf: false, ..fit() };
+        assert!(fatal(&without)[0].remedy.contains("--btf FILE"));
+        assert_eq!(fatal(&Machine { btf_file: Some("vmlinux.btf".into()), ..without }), []);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod settings;
 mod show;
 mod stop;
 
-use std::{iter::Empty, net::IpAddr, time::Duration};
+use std::{iter::Empty, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::{
@@ -43,6 +43,7 @@ use crate::{
         preflight::{Machine, Severity},
     },
     replay::Replay,
+    self_check,
     sink::openmetrics::Exposition,
     status::Status,
 };
@@ -68,11 +69,12 @@ pub(crate) fn run_beside(
     has_ended: impl Fn() -> bool,
 ) -> Result<Report> {
     args.output.grouping()?; // before anything is opened
-    preflight()?;
+    preflight(args.hook.btf.as_deref())?;
     let clock = clock::measure()?;
     let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let metrics = Metrics::open(args)?;
     let settings = settings(args);
+    self_check::check(&settings)?;
     let kernel = Kernel::start(&settings, args.measure_overhead)?;
     give_up_privileges(args, &kernel, &outlets)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,9 +89,9 @@ pub(crate) fn run_beside(
     trace.finish(args)
 }
 
-/// Refuses what cannot be traced here, and says why.
-pub(crate) fn preflight() -> Result<()> {
-    for finding in Machine::read().findings() {
+/// Refuses what cannot be traced here, and says why. `btf`: a file with the types of the kernel.
+pub(crate) fn preflight(btf: Option<&Path>) -> Result<()> {
+    for finding in Machine::read(btf).findings() {
         if finding.severity == Severity::Fatal {
             bail!("{}: {}\n{}", finding.subject, finding.found, finding.remedy);
         }

@@ -7,6 +7,8 @@ use crate::{cli::TraceArgs, probe::Settings};
 /// What the kernel side is to trace.
 pub(super) fn settings(args: &TraceArgs) -> Settings {
     Settings {
+        tier: args.hook.hooks,
+        btf: args.hook.btf.clone(),
         ports: args.dport.clone(),
         networks: args.dest.clone(),
         pids: args.pid.clone(),

@@ -24,7 +24,7 @@ pub(super) fn during(facts: Facts<'_>) -> Option<EndDuring> {
 
 fn before_the_first_turn(facts: Facts<'_>) -> Option<EndDuring> {
     let greeting = facts.replies.greeting();
-    let unread = facts.replies.tls().is_none() && facts.state.first_byte_ns != 0;
+    let unread = !facts.replies.heard() && facts.state.first_byte_ns != 0;
     if unread {
         None // the server spoke, but nobody read whether that was all of the greeting
     } else if greeting.is_some_and(|it| it.code == WELCOME) && quiet_ns(facts) >= IDLE_NS {
