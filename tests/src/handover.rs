@@ -1,7 +1,7 @@
 //! Client processes of their own, and sockets handed to them.
 
 use std::{
-    io::{IoSlice, Write as _},
+    io::{BufRead as _, BufReader, IoSlice, Write as _},
     net::SocketAddr,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -59,6 +59,43 @@ impl Drop for Dialer {
         // It has ended already after `dial`.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A process that waits in a session of its own. It is killed when dropped.
+#[derive(Debug)]
+pub struct Waiting(Child);
+
+impl Waiting {
+    /// Starts `program` (a copy of `lab-session`) as `user`, and returns when its session has begun.
+    pub fn start(
+        namespace: &Namespace,
+        program: &Path,
+        to: SocketAddr,
+        stdin: Stdio,
+        user: u32,
+    ) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("wait").arg(to.to_string()).stdin(stdin).stdout(Stdio::piped()).uid(user);
+        let mut waiting = Self(namespace.spawn(&mut command)?);
+        let stdout = waiting.0.stdout.take().context("standard output of the client process")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).context("wait for the session")?;
+        ensure!(line == "waiting\n", "the client process said {line:?}");
+        Ok(waiting)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u64 {
+        self.0.id().into()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{cgroup, hidden_btf::KERNEL_BTF, packages::Package, python, shipped, 
 pub enum Prerequisite {
     /// Run as root, with `ip`, `nft` and `ss`.
     Namespaces,
+    /// Run as root, with `ip`.
+    Links,
     /// The smtptrace binary.
     Tracer,
     /// The kernel shows its types (BTF).
@@ -60,11 +62,11 @@ pub enum Prerequisite {
 impl Prerequisite {
     fn missing(self) -> Option<String> {
         let programs: &[&str] = match self {
-            Self::Namespaces => {
+            Self::Namespaces | Self::Links => {
                 if !nix::unistd::geteuid().is_root() {
                     return Some("not root".into());
                 }
-                &["ip", "nft", "ss"]
+                if self == Self::Links { &["ip"] } else { &["ip", "nft", "ss"] }
             }
             Self::Tracer => {
                 let binary = tracer::binary();

@@ -82,7 +82,8 @@ impl Script {
         self
     }
 
-    fn play(&self, stream: TcpStream) -> std::io::Result<()> {
+    /// Plays it on one connection, to its end.
+    pub fn play(&self, stream: TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let mut connection = BufReader::new(stream);
         for step in &self.steps {

@@ -92,7 +92,7 @@ pub fn reply(bytes: &[u8]) -> Result<(ReplySegment, &[u8]), DecodeError> {
 
 /// Checks a state that came from the ring buffer or from the map of connections.
 pub fn check_state(state: &ConnectionState) -> Result<(), DecodeError> {
-    if state.direction > direction::SERVER {
+    if state.direction > direction::UNKNOWN {
         let value = u64::from(state.direction);
         return Err(DecodeError::Value { field: "direction", value });
     }

@@ -74,6 +74,36 @@ pub struct Offsets {
     pub cb_end_seq: u32,
     /// `sk_buff.cb` + `tcp_skb_cb.tcp_flags`
     pub cb_flags: u32,
+    /// `sock.__sk_common.skc_state`
+    pub skc_state: u32,
+    /// `sock.sk_socket`; null once the application has closed it
+    pub sk_socket: u32,
+    /// `inet_connection_sock.icsk_ack.lrcvtime`: last data received, in ticks
+    pub lrcvtime: u32,
+    /// `tcp_sock.lsndtime`: last data sent, in ticks
+    pub lsndtime: u32,
+    /// `socket.sk`
+    pub socket_sk: u32,
+    /// `inode.i_ino` of the inode that `socket_alloc` puts behind a `socket`
+    pub socket_inode: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.comm`
+    pub task_comm: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `cred.uid`
+    pub cred_uid: u32,
+    /// `task_struct.cgroups`; absent without cgroups
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`: the cgroup v2
+    pub css_set_dfl_cgrp: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`
+    pub kernfs_node_id: u32,
     /// Bit of `SOCK_DONE` in `sk_flags`: the peer's FIN arrived
     pub sock_done_bit: u32,
     /// Bit of `SOCK_KEEPOPEN` in `sk_flags`: `SO_KEEPALIVE`
@@ -144,4 +174,4 @@ pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1
 }
 
-const _: () = assert!(size_of::<Offsets>() == 34 * 4);
+const _: () = assert!(size_of::<Offsets>() == 49 * 4);

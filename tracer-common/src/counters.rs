@@ -16,8 +16,10 @@ pub mod hook {
     pub const TCP_RETRANSMIT_SKB: u32 = 5;
     /// The probes on TLS libraries
     pub const TLS_PROBES: u32 = 6;
+    /// The iterators that find connections open before the start
+    pub const TASK_FILE: u32 = 7;
     /// Number of hooks.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 /// Why something was lost; the index of a column in the map `DROPS`.

@@ -46,6 +46,8 @@ pub mod direction {
     pub const CLIENT: u8 = 1;
     /// The server.
     pub const SERVER: u8 = 2;
+    /// One of both: it was before the connection was first seen.
+    pub const UNKNOWN: u8 = 3;
 }
 
 /// Bits of [`ConnectionState::flags`].
@@ -54,13 +56,18 @@ pub mod flag {
     pub const REPLIES: u8 = 1;
     /// The close came while segments were being retransmitted without an answer.
     pub const CLOSED_UNANSWERED: u8 = 2;
-    /// Seen from the middle of its life.
+    /// The SYN was not seen: it was sent before the hooks were attached.
     pub const MIDLIFE: u8 = 4;
     /// `SO_KEEPALIVE` was on when the connection closed.
     pub const KEEPALIVE: u8 = 8;
     /// The last reset seen while ESTABLISHED had the flag ACK: its sender knew the connection. One that
     /// does not answers a segment with a reset without it (RFC 9293 section 3.10.7.1).
     pub const RESET_ACK: u8 = 16;
+    /// The server had sent something before the connection was first seen.
+    pub const MIDSTREAM: u8 = 32;
+    /// The first turn is one that was over or under way when the connection was first seen: only its last
+    /// data is known.
+    pub const EARLIER_TURN: u8 = 64;
 }
 
 /// Bits of [`ConnectionState::tls`].
@@ -127,9 +134,9 @@ pub struct ConnectionState {
     pub turns: u32,
     /// Identity, never used twice; written last when the entry is made, 0 until then.
     pub id: u64,
-    /// SYN sent.
+    /// SYN sent; with [`flag::MIDLIFE`] when the connection was first seen.
     pub start_ns: u64,
-    /// Handshake complete.
+    /// Handshake complete; `start_ns` if that was before.
     pub established_ns: u64,
     /// First payload byte of the server.
     pub first_byte_ns: u64,
@@ -142,7 +149,7 @@ pub struct ConnectionState {
     pub idle_until_ns: u64,
     /// This host began to close.
     pub local_fin_ns: u64,
-    /// The server's FIN arrived.
+    /// The server's FIN arrived. `start_ns` for this and the one before if it was earlier.
     pub peer_fin_ns: u64,
     /// A reset arrived.
     pub rst_received_ns: u64,
@@ -152,9 +159,9 @@ pub struct ConnectionState {
     pub last_retransmit_ns: u64,
     /// The kernel's state became CLOSE.
     pub closed_ns: u64,
-    /// Payload bytes sent, retransmissions included.
+    /// Payload bytes sent since `start_ns`, retransmissions included.
     pub bytes_sent: u64,
-    /// Payload bytes received in order.
+    /// Payload bytes received in order since then.
     pub bytes_received: u64,
     /// Cgroup v2 id of the connecting process.
     pub cgroup: u64,
@@ -168,7 +175,7 @@ pub struct ConnectionState {
     pub pid: u32,
     /// Its user.
     pub uid: u32,
-    /// Segments retransmitted, SYNs included.
+    /// Segments retransmitted since `start_ns`, SYNs included.
     pub retransmits: u32,
     /// Smoothed round-trip time at the last data from the server, in microseconds.
     pub srtt_us: u32,
@@ -181,7 +188,7 @@ pub struct ConnectionState {
     pub turn_write_seq: u32,
     /// `rcv_nxt` when the current turn began.
     pub turn_rcv_nxt: u32,
-    /// `rcv_nxt` when the connection was established: the server's first byte.
+    /// `rcv_nxt` when the connection was established or first seen: the server's next byte.
     pub first_rcv_nxt: u32,
     /// Process that used the connection last.
     pub owner: u32,
@@ -210,6 +217,14 @@ pub struct ConnectionState {
     pub tls_column: u8,
     /// Pieces of decrypted replies, also those that could not be handed over.
     pub tls_pieces: u32,
+    /// The socket's count of bytes sent when it was first seen; 0 if that was at the SYN.
+    pub bytes_sent_before: u64,
+    /// Its count of bytes received.
+    pub bytes_received_before: u64,
+    /// Its count of segments retransmitted.
+    pub retransmits_before: u32,
+    /// Zero.
+    pub padding: u32,
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.
@@ -229,6 +244,20 @@ pub struct OwnerChange {
     /// First seen.
     pub time_ns: u64,
     /// Command name of the process, padded with zeros.
+    pub comm: [u8; 16],
+}
+
+/// A process that has a socket among its open files.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Holder {
+    /// Cgroup v2 id; 0 if unknown.
+    pub cgroup: u64,
+    /// Process id; 0 if unknown.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Command name of its main thread, padded with zeros.
     pub comm: [u8; 16],
 }
 
@@ -290,15 +319,15 @@ pub struct ReplySegment {
     pub payload: u32,
     /// Bytes of the segment that follow, TCP header included.
     pub captured: u32,
-    /// Zero.
-    pub padding: u32,
+    /// [`flag::MIDSTREAM`] if the stream was not seen from its beginning.
+    pub flags: u32,
 }
 
 const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
     assert!(size_of::<Turn>() == 40);
     assert!(size_of::<TurnBatch>() == 32 + 40 * TURN_BATCH as usize);
-    assert!(size_of::<ConnectionState>() == 624);
+    assert!(size_of::<ConnectionState>() == 648);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
     assert!(core::mem::offset_of!(ConnectionState, src) == 136);
     assert!(core::mem::offset_of!(ConnectionState, netns) == 168);
@@ -307,6 +336,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ConnectionState, batch) % 8 == 0);
     assert!(core::mem::offset_of!(ConnectionState, tls_pieces) == 228);
     assert!(size_of::<OwnerChange>() == 40);
+    assert!(size_of::<Holder>() == 32);
     assert!(size_of::<Opened>() == 24);
     assert!(size_of::<DecryptedReply>() == 160);
     assert!(DECRYPTED_LINE_BYTES < 32);

@@ -46,6 +46,14 @@ pub(crate) fn seconds(ticks: u32) -> u32 {
     ticks.checked_div(ticks_per_second).unwrap_or(0)
 }
 
+/// Length of a tick of the kernel's timer in nanoseconds; `None` if it is unknown.
+#[inline(always)]
+pub(crate) fn tick_ns() -> Option<u64> {
+    // SAFETY: `CONFIG` lives forever and is never written.
+    let ticks_per_second = unsafe { ptr::read_volatile(&raw const CONFIG.ticks_per_second) };
+    1_000_000_000_u64.checked_div(u64::from(ticks_per_second))
+}
+
 /// Whether connections to `port` are traced.
 #[inline(always)]
 pub(crate) fn is_traced_port(port: u16) -> bool {

@@ -58,7 +58,15 @@ pub(crate) fn open<L: Load>(sk: Sock<L>) {
     describe(state, sk);
     if !filter::passes(state) {
         let _ = maps::CONNECTIONS.remove(key);
-    } else if is_first_of(state.cgroup) || is_set(setting::TLS_PROBES) {
+    } else {
+        announce(state);
+    }
+}
+
+/// Says that this connection is there, if user space has to look at its process at once.
+#[inline(always)]
+pub(crate) fn announce(state: &ConnectionState) {
+    if is_first_of(state.cgroup) || is_set(setting::TLS_PROBES) {
         let (pid, id, cgroup) = (state.pid, state.id, state.cgroup);
         emit::opened(&Opened { kind: kind::OPENED, pid, id, cgroup });
     }
@@ -100,8 +108,15 @@ fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
 }
 
 #[inline(always)]
-fn current_process() -> u32 {
+pub(crate) fn current_process() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Whether `pid` is the process that looks for open connections. While it looks at a file it holds it, so
+/// that a close may be carried out in its name.
+#[inline(always)]
+fn is_observer(pid: u32) -> bool {
+    maps::OBSERVER.get(0).is_some_and(|observer| *observer == pid)
 }
 
 /// Notes the current process as the one that uses the connection. Only for hooks that run in process
@@ -109,7 +124,7 @@ fn current_process() -> u32 {
 #[inline(always)]
 pub(crate) fn used_by_current(state: &mut ConnectionState, hook: u32) {
     let pid = current_process();
-    if pid == state.owner || pid == 0 {
+    if pid == state.owner || pid == 0 || is_observer(pid) {
         return;
     }
     state.owner = pid;
@@ -202,6 +217,8 @@ pub(crate) fn server_data<L: Load>(
         state.current.first_byte_ns = now;
         state.current.client_bytes = tcp.write_seq().wrapping_sub(state.turn_write_seq);
         state.direction = direction::SERVER;
+    } else if state.direction == direction::UNKNOWN {
+        state.direction = direction::SERVER; // it may be an answer
     } else if state.direction == direction::SERVER
         && state.idle_from_ns == 0
         && now - state.last_data_ns >= IDLE_NS
@@ -212,9 +229,16 @@ pub(crate) fn server_data<L: Load>(
     state.current.last_ns = now;
     state.last_data_ns = now;
     state.srtt_us = tcp.srtt_us();
-    state.retransmits = tcp.total_retrans();
-    state.bytes_sent = tcp.bytes_sent();
-    state.bytes_received = tcp.bytes_received() + u64::from(payload);
+    count(state, tcp);
+    state.bytes_received += u64::from(payload);
+}
+
+/// Takes the socket's counters, from when the connection was first seen.
+#[inline(always)]
+pub(crate) fn count<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>) {
+    state.retransmits = tcp.total_retrans().wrapping_sub(state.retransmits_before);
+    state.bytes_sent = tcp.bytes_sent().wrapping_sub(state.bytes_sent_before);
+    state.bytes_received = tcp.bytes_received().wrapping_sub(state.bytes_received_before);
 }
 
 /// Finds a write that no hook reported (there is none on this kernel, or the data took a way past
@@ -293,9 +317,8 @@ pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: Tcp
         state.current.server_bytes =
             tcp.rcv_nxt().wrapping_sub(state.turn_rcv_nxt).wrapping_sub(fin);
     }
-    state.retransmits = tcp.total_retrans();
-    state.bytes_sent = tcp.bytes_sent();
-    state.bytes_received = tcp.bytes_received().saturating_sub(u64::from(fin));
+    count(state, tcp);
+    state.bytes_received = state.bytes_received.saturating_sub(u64::from(fin));
     if sk.flag(|o| &o.sock_keepopen_bit) {
         state.flags |= flag::KEEPALIVE;
         let own = tcp.keepalive_time();

@@ -17,6 +17,7 @@ mod emit;
 mod filter;
 mod hooks;
 mod maps;
+mod seed;
 mod sock;
 mod tls;
 

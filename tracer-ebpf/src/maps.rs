@@ -1,13 +1,14 @@
 //! Every map. User space sets the sizes of those marked "sized at load".
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, RingBuf},
 };
 use tracer_common::{
     config::Selected,
     counters,
-    record::{ConnectionState, REPLY_SEGMENT_BYTES, ReplySegment},
+    record::{ConnectionState, Holder, REPLY_SEGMENT_BYTES, ReplySegment},
 };
 
 use crate::tls::{Call, Joined, Session};
@@ -21,6 +22,20 @@ pub(crate) static CONNECTIONS: HashMap<u64, ConnectionState> = HashMap::with_max
 /// One entry of zeros, never written: what a new connection starts from.
 #[map]
 pub(crate) static EMPTY: Array<ConnectionState> = Array::with_max_entries(1, 0);
+
+/// Where the entry of a connection that was open before the start is put together. Only the one thread that
+/// reads an iterator writes it.
+#[map]
+pub(crate) static SEED: Array<ConnectionState> = Array::with_max_entries(1, 0);
+
+/// The process that reads the iterators: ours, by its id in the initial pid namespace.
+#[map]
+pub(crate) static OBSERVER: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Who holds a socket, by inode number, for the iterator that does not know it.
+#[map]
+pub(crate) static HOLDERS: HashMap<u64, Holder> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// Records for user space: `ConnectionState` and `TurnBatch`. Sized at load.
 #[map]

@@ -77,7 +77,7 @@ impl Load for Probed {
 ///
 /// `base` points to a live kernel object that has this field, of type `T`.
 #[inline(always)]
-unsafe fn load_field<L: Load, T: Copy + Default>(
+pub(crate) unsafe fn load_field<L: Load, T: Copy + Default>(
     base: *const c_void,
     field: fn(&Offsets) -> &u32,
 ) -> T {
@@ -131,6 +131,12 @@ impl<L: Load> Sock<L> {
     #[inline(always)]
     pub(crate) fn family(self) -> u16 {
         self.field(|o| &o.skc_family)
+    }
+
+    /// TCP state; see [`state`].
+    #[inline(always)]
+    pub(crate) fn state(self) -> i32 {
+        i32::from(self.field::<u8>(|o| &o.skc_state))
     }
 
     /// `sk_err`.
@@ -281,11 +287,45 @@ impl<L: Load> TcpSock<L> {
         self.field(|o| &o.keepalive_time)
     }
 
+    /// When data was last received, in ticks.
+    #[inline(always)]
+    pub(crate) fn last_received(self) -> u32 {
+        self.field(|o| &o.lrcvtime)
+    }
+
+    /// When data was last sent, retransmissions included, in ticks.
+    #[inline(always)]
+    pub(crate) fn last_sent(self) -> u32 {
+        self.field(|o| &o.lsndtime)
+    }
+
+    /// Inode number of the socket as a file; `None` once its application has closed it.
+    #[inline(always)]
+    pub(crate) fn inode(self) -> Option<u64> {
+        let socket: usize = self.field(|o| &o.sk_socket);
+        let offset = offset(|o| &o.socket_inode)?;
+        // SAFETY: `socket` is null or one that lives as long as the lock on the sock is held; the helper
+        // reads it safely.
+        (socket != 0).then(|| unsafe { Probed::load(socket as *const c_void, offset) })
+    }
+
     /// When the last segment left, `CLOCK_MONOTONIC`; 0 if unknown.
     #[inline(always)]
     pub(crate) fn last_departure_ns(self) -> u64 {
         self.field(|o| &o.tcp_wstamp_ns)
     }
+}
+
+/// TCP states, as fixed for BPF programs in `include/uapi/linux/bpf.h` (`BPF_TCP_*`).
+pub(crate) mod state {
+    pub(crate) const ESTABLISHED: i32 = 1;
+    pub(crate) const SYN_SENT: i32 = 2;
+    pub(crate) const FIN_WAIT1: i32 = 4;
+    pub(crate) const FIN_WAIT2: i32 = 5;
+    pub(crate) const CLOSE: i32 = 7;
+    pub(crate) const CLOSE_WAIT: i32 = 8;
+    pub(crate) const LAST_ACK: i32 = 9;
+    pub(crate) const CLOSING: i32 = 11;
 }
 
 /// Bits of [`Segment::flags`].

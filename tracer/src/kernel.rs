@@ -73,6 +73,7 @@ impl Kernel {
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
         let mut hooks = probe::attach(&mut ebpf, btf.as_ref(), settings.tier)?;
+        hooks.push(probe::seed::seed(&mut ebpf, btf.as_ref(), settings));
         let mut tls = None;
         if settings.tls_probes {
             let (probes, statuses) = TlsProbes::start(&mut ebpf, &settings.tls_libraries)?;
@@ -234,6 +235,7 @@ impl Kernel {
         for (name, program) in ebpf.programs() {
             let symbol = match name {
                 name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
+                name if name == probe::seed::NEXT => probe::seed::HOOK,
                 name => hook_of(name),
             };
             let info = program.info().ok().filter(|info| info.run_count() > 0);
@@ -282,6 +284,7 @@ impl Kernel {
             (hook::TCP_RCV_SPACE_ADJUST, "tcp_rcv_space_adjust"),
             (hook::TCP_RETRANSMIT_SKB, "tcp_retransmit_skb"),
             (hook::TLS_PROBES, tls_probes::HOOK),
+            (hook::TASK_FILE, probe::seed::HOOK),
         ];
         for (row, name) in rows {
             let count = |reason| self.drop_count(counters::index(row, reason));

@@ -23,7 +23,12 @@ pub(super) fn assemble(
 ) -> Connection {
     entry.turns.finish(state);
     let midlife = state.flags & flag::MIDLIFE != 0;
+    // Of one that was opened before tracing began, the handshake may still be seen.
+    let handshake_seen = !midlife || state.established_ns > state.start_ns;
+    let connected_ns = if handshake_seen { state.established_ns } else { 0 };
+    let earlier_turns = u32::from(state.flags & flag::EARLIER_TURN != 0);
     let established = state.established_ns != 0;
+    let owned = state.pid != 0;
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let messages = if established { messages(state, &mut entry) } else { Messages::default() };
@@ -49,14 +54,14 @@ pub(super) fn assemble(
         cgroup_path: None,
         container: None,
         unit: None,
-        pid: Some(state.pid),
-        comm: Some(owners::comm(&state.batch.comm)),
-        uid: Some(state.uid),
+        pid: owned.then_some(state.pid),
+        comm: owned.then(|| owners::comm(&state.batch.comm)),
+        uid: owned.then_some(state.uid),
         owners: Some(entry.owners.chain(state)),
-        connect_us: micros(state.start_ns, state.established_ns),
+        connect_us: if midlife { None } else { micros(state.start_ns, state.established_ns) },
         connect_error: (!established && state.errno != 0).then(|| errno::name(state.errno)),
-        banner_us: micros(state.established_ns, state.first_byte_ns),
-        greeting_us: greeting.and_then(|it| micros(state.established_ns, it.complete_ns)),
+        banner_us: micros(connected_ns, state.first_byte_ns),
+        greeting_us: greeting.and_then(|it| micros(connected_ns, it.complete_ns)),
         banner_code: greeting.map(|it| it.code),
         banner_host: greeting.and_then(|it| it.host.clone()),
         tls: replies.and_then(Replies::tls),
@@ -70,7 +75,7 @@ pub(super) fn assemble(
         bytes_received: Some(state.bytes_received),
         retransmits: Some(state.retransmits),
         srtt_us: (state.srtt_us != 0).then_some(state.srtt_us),
-        turns: Some(state.turns),
+        turns: Some(state.turns.saturating_sub(earlier_turns)),
         transactions: messages.transactions,
         transactions_method: messages.method,
         transactions_exact: messages.exact,

@@ -88,7 +88,9 @@ impl KeptTurns {
         let current = (state.direction != direction::NONE).then_some(&state.current);
         let earlier = kept.into_iter().flat_map(|kept| &kept.turns);
         let turns = earlier.chain(state.batch.in_use()).chain(current);
-        let mut spans: Vec<_> = turns.map(|turn| TurnSpan::new(turn, state.start_ns)).collect();
+        // One that was over or under way when the connection was first seen is not whole.
+        let whole = turns.filter(|turn| turn.start_ns >= state.start_ns);
+        let mut spans: Vec<_> = whole.map(|turn| TurnSpan::new(turn, state.start_ns)).collect();
         let beyond = spans.len().saturating_sub(TURNS_KEPT);
         spans.drain(..beyond);
         let omitted = kept.map_or(0, |kept| kept.omitted) + beyond as u64;

@@ -1,6 +1,6 @@
 //! How many messages a connection carried, how long its phases took, and how that is known.
 
-use tracer_common::record::{ConnectionState, Turn, direction};
+use tracer_common::record::{ConnectionState, Turn, direction, flag};
 
 use super::{Tls, TransactionsMethod, owners::comm, table::Entry};
 use crate::{
@@ -40,12 +40,16 @@ pub(super) struct Messages {
     pub(super) final_reply_us: Option<Vec<u64>>,
 }
 
-/// Counts the messages of an established connection. The turns of `state` must have been
+/// Counts the messages of an established connection; nothing is known of one that was first seen in the
+/// middle of its dialogue. The turns of `state` must have been
 /// taken; what the lengths of the turns and the replies said is used up.
 pub(super) fn messages(state: &ConnectionState, entry: &mut Entry) -> Messages {
     for turn in last_turns(state) {
         entry.replies.turn(turn);
         entry.decrypted.turn(turn);
+    }
+    if state.flags & flag::MIDSTREAM != 0 {
+        return Messages::default(); // what came before is not known
     }
     let turns_missing = entry.turns.seen() != state.turns;
     let told = entry.replies.told(turns_missing);

@@ -3,6 +3,7 @@
 mod assemble;
 mod decrypted;
 mod ending;
+mod join;
 mod kept_turns;
 mod messages;
 mod owners;

@@ -21,7 +21,7 @@ impl Owners {
         }
     }
 
-    /// The chain, the process that connected first.
+    /// The chain, the process that connected first, or that held it when it was first seen.
     pub(super) fn chain(&self, state: &ConnectionState) -> Vec<Owner> {
         let first = Owner { pid: state.pid, comm: comm(&state.batch.comm), first_us: 0 };
         let later = self.changes.iter().map(|change| Owner {
@@ -29,7 +29,7 @@ impl Owners {
             comm: comm(&change.comm),
             first_us: change.time_ns.saturating_sub(state.start_ns) / 1_000,
         });
-        std::iter::once(first).chain(later).collect()
+        std::iter::once(first).filter(|_| state.pid != 0).chain(later).collect()
     }
 }
 
@@ -52,10 +52,12 @@ mod tests {
         scache[15] = 0;
         let change = OwnerChange { pid: 8, time_ns: 5_000_000, comm: scache, ..Zeroable::zeroed() };
         owners.change(&change);
-        let state = ConnectionState { pid: 7, start_ns: 1_000_000, ..Zeroable::zeroed() };
+        let mut state = ConnectionState { pid: 7, start_ns: 1_000_000, ..Zeroable::zeroed() };
         let chain = owners.chain(&state);
         assert_eq!((chain[0].pid, chain[0].first_us), (7, 0));
         assert_eq!((chain[1].comm.as_str(), chain[1].first_us), ("scache", 4_000));
+        state.pid = 0; // not found
+        assert_eq!(owners.chain(&state)[0].pid, 8);
     }
 
     #[test]
@@ -64,6 +66,7 @@ mod tests {
         for pid in 0..1_000 {
             owners.change(&OwnerChange { pid, ..Zeroable::zeroed() });
         }
-        assert_eq!(owners.chain(&Zeroable::zeroed()).len(), CHANGES + 1);
+        let state = ConnectionState { pid: 7, ..Zeroable::zeroed() };
+        assert_eq!(owners.chain(&state).len(), CHANGES + 1);
     }
 }

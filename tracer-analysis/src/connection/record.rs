@@ -20,7 +20,8 @@ pub const SCHEMA: u32 = 1;
 pub enum SeenFrom {
     /// From its SYN.
     Connect,
-    /// It was open before tracing began: its age is unknown.
+    /// It was open, or being opened, before tracing began: its age is unknown, and what is counted is
+    /// counted from `start` on.
     Midlife,
 }
 
@@ -192,7 +193,8 @@ pub struct Connection {
     /// Its systemd unit, of the host or within the container, as the path tells.
     #[serde(default)]
     pub unit: Option<String>,
-    /// Connecting process.
+    /// Connecting process; for `midlife`, of those that held it at `start` the one with the lowest id.
+    /// `None` if none was found.
     pub pid: Option<u32>,
     /// Its command name.
     pub comm: Option<String>,
@@ -200,7 +202,7 @@ pub struct Connection {
     pub uid: Option<u32>,
     /// Processes that held the connection, in order; `None` if not recorded.
     pub owners: Option<Vec<Owner>>,
-    /// SYN to established.
+    /// SYN to established; `None` for `midlife`.
     pub connect_us: Option<u64>,
     /// Name of the error that ended the connect, for example `ECONNREFUSED`.
     pub connect_error: Option<String>,
@@ -228,23 +230,24 @@ pub struct Connection {
     /// When it ended, or when tracing did; `None` in records of versions that did not note it.
     #[serde(default)]
     pub end: Option<Utc>,
-    /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`).
+    /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`); for `midlife`, since `start`.
     pub bytes_sent: Option<u64>,
-    /// Payload bytes received in order (`tcpi_bytes_received`).
+    /// Payload bytes received in order (`tcpi_bytes_received`); for `midlife`, since `start`.
     pub bytes_received: Option<u64>,
-    /// Segments retransmitted, SYNs included (`tcpi_total_retrans`).
+    /// Segments retransmitted, SYNs included (`tcpi_total_retrans`); for `midlife`, since `start`.
     pub retransmits: Option<u32>,
     /// Smoothed round-trip time at the last data from the server.
     pub srtt_us: Option<u32>,
-    /// Client writes after server data; the greeting is not a turn.
+    /// Client writes after server data; the greeting is not a turn. For `midlife`, since `start`.
     pub turns: Option<u32>,
-    /// Messages handed over: DATA or BDAT transactions that got a final reply.
+    /// Messages handed over: DATA or BDAT transactions that got a final reply. `None` for `midlife`, unless
+    /// the server had not spoken by `start`.
     pub transactions: Option<u32>,
     /// How `transactions` was counted.
     pub transactions_method: Option<TransactionsMethod>,
     /// Whether `transactions` is a count and not an inference.
     pub transactions_exact: bool,
-    /// Replies by code (cleartext only).
+    /// Replies by code (cleartext only); for `midlife`, since `start`.
     pub replies: Option<BTreeMap<u16, u32>>,
     /// Replies in cleartext that may turn us away, at most [`Refusal::KEPT`]; `None` if no reply was
     /// read, and in records of versions that did not note them.
@@ -263,7 +266,8 @@ pub struct Connection {
     pub body_us: Option<Vec<Option<u64>>>,
     /// The wait of each for the final reply: from the begin of the last write to its first byte.
     pub final_reply_us: Option<Vec<u64>>,
-    /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded.
+    /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded. For `midlife`, the first may
+    /// have begun before `start`: it is known to a tick of the kernel's timer.
     pub idle_gaps_us: Option<Vec<u64>>,
     /// Gaps left out of `idle_gaps_us`.
     #[serde(default)]
@@ -272,7 +276,7 @@ pub struct Connection {
     pub idle_max_survived_us: Option<u64>,
     /// What ended it.
     pub end_cause: EndCause,
-    /// When in its life.
+    /// When in its life; `None` for `midlife` if a FIN had come or gone before `start`.
     pub end_during: Option<EndDuring>,
     /// Time without data in either direction when it ended. For `reuse` the idle gap before the write that
     /// found it dead, which is then also the last in `idle_gaps_us`.
@@ -332,6 +336,11 @@ impl Connection {
 
     /// Whether the TCP handshake was completed.
     pub fn established(&self) -> bool {
-        self.seen_from == SeenFrom::Midlife || self.connect_us.is_some()
+        match self.seen_from {
+            SeenFrom::Connect => self.connect_us.is_some(),
+            SeenFrom::Midlife => {
+                self.connect_error.is_none() && self.end_during != Some(EndDuring::Connect)
+            }
+        }
     }
 }

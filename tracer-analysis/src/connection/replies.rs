@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tracer_common::record::{ReplySegment, Turn};
+use tracer_common::record::{ReplySegment, Turn, flag};
 
-use super::{Tls, refusals::Refusals};
+use super::{Tls, join::Join, refusals::Refusals};
 use crate::{
     dialogue::{
         lengths::Server,
@@ -53,6 +53,7 @@ pub(super) struct Replies {
     incomplete: bool,
     /// Bytes of the stream were never handed over.
     skipped: bool,
+    join: Join,
 }
 
 impl Replies {
@@ -60,6 +61,12 @@ impl Replies {
     pub(super) fn segment(&mut self, meta: &ReplySegment, payload: &[u8]) -> bool {
         if self.tls.is_some() {
             return true;
+        }
+        if meta.flags & u32::from(flag::MIDSTREAM) != 0 {
+            match self.join(meta, payload) {
+                Join::Found => {}
+                other => return other == Join::Opaque,
+            }
         }
         if meta.offset.wrapping_sub(self.next).cast_signed() > 0 {
             let bytes: usize = self.ahead.values().map(|(_, payload)| payload.len()).sum();
@@ -77,6 +84,19 @@ impl Replies {
         }
         self.drain_ahead();
         self.tls.is_some()
+    }
+
+    /// Goes on looking for a reply in a stream that was not seen from its beginning.
+    fn join(&mut self, meta: &ReplySegment, payload: &[u8]) -> Join {
+        let before = self.join;
+        self.join = before.next(payload);
+        if let (Join::Sought(attempts), Join::Found) = (before, self.join) {
+            // What was said before is not known, so no reply is the greeting.
+            self.skipped = true;
+            self.incomplete = attempts > 0 || meta.offset != 0;
+            self.next = meta.offset;
+        }
+        self.join
     }
 
     fn drain_ahead(&mut self) {
@@ -108,7 +128,7 @@ impl Replies {
                 None | Some(Step::NotAReply) => {}
                 Some(Step::Reply(reply)) => self.reply(&reply, time_ns),
                 Some(Step::Tls) => {
-                    let first = self.greeting.is_none() && self.counts.is_empty();
+                    let first = self.greeting.is_none() && self.counts.is_empty() && !self.skipped;
                     self.tls = Some(if first { Tls::Implicit } else { Tls::Starttls });
                     self.tls_ns = Some(time_ns);
                     self.ahead.clear();

@@ -182,10 +182,10 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable;
-    use tracer_common::record::{Turn, TurnBatch, direction};
+    use tracer_common::record::{Turn, TurnBatch, direction, flag};
 
     use super::*;
-    use crate::connection::{EndCause, EndDuring, Family, Tls};
+    use crate::connection::{EndCause, EndDuring, Family, SeenFrom, Tls};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -255,6 +255,85 @@ mod tests {
             (Some(3_000_000), Some(4_000_000))
         );
         assert_eq!(connection.lifetime_us, Some(10_000_001));
+    }
+
+    /// First seen at 10 s, two seconds after the server's last word; used once again and left open.
+    fn midlife() -> ConnectionState {
+        let mut batch = TurnBatch { id: 0xabc, count: 1, ..TurnBatch::zeroed() };
+        let last_ns = 8 * SECOND;
+        batch.turns[0] =
+            Turn { start_ns: last_ns, first_byte_ns: last_ns, last_ns, ..Turn::zeroed() };
+        ConnectionState {
+            established_ns: 10 * SECOND,
+            first_byte_ns: 10 * SECOND,
+            local_fin_ns: 0,
+            closed_ns: 0,
+            turns: 2,
+            flags: flag::MIDLIFE | flag::MIDSTREAM | flag::EARLIER_TURN,
+            current: Turn {
+                start_ns: 16 * SECOND,
+                first_byte_ns: 16 * SECOND,
+                last_ns: 16 * SECOND,
+                ..Turn::zeroed()
+            },
+            batch,
+            pid: 7,
+            ..state()
+        }
+    }
+
+    #[test]
+    fn connection_of_unknown_age_has_no_times_of_its_beginning_but_its_gaps() {
+        let it = table(1).close(&midlife(), 30 * SECOND);
+        assert_eq!((it.seen_from, it.established()), (SeenFrom::Midlife, true));
+        let begin = [it.connect_us, it.banner_us, it.greeting_us, it.lifetime_us];
+        assert_eq!((begin, it.transactions), ([None; 4], None));
+        assert_eq!(it.turns, Some(1), "the turn before is not counted");
+        assert_eq!(it.idle_gaps_us, Some(vec![8_000_000]), "which began before it was first seen");
+        assert_eq!((it.idle_gaps_omitted, it.end_idle_us), (0, Some(14_000_000)));
+        assert_eq!(it.known_end().unwrap().to_string(), "2023-11-14T22:13:50.000000Z");
+    }
+
+    #[test]
+    fn gap_before_a_write_that_was_under_way_when_first_seen_is_not_known() {
+        let mut state = ConnectionState { turns: 1, closed_ns: 40 * SECOND, ..midlife() };
+        state.batch.count = 0;
+        state.direction = direction::CLIENT;
+        state.current = Turn { start_ns: 8 * SECOND, last_ns: 8 * SECOND, ..Turn::zeroed() };
+        (state.errno, state.last_data_ns) = (110, 8 * SECOND);
+        let it = table(1).close(&state, 40 * SECOND);
+        assert_eq!((it.end_cause, it.end_during), (EndCause::Timeout, None));
+        assert_eq!(it.end_unanswered_us, Some(32_000_000));
+        assert_eq!((it.idle_gaps_us, it.end_suspect), (Some(Vec::new()), None));
+    }
+
+    #[test]
+    fn when_an_end_came_before_it_was_first_seen_is_not_known() {
+        let state =
+            ConnectionState { peer_fin_ns: 10 * SECOND, closed_ns: 40 * SECOND, ..midlife() };
+        let it = table(1).close(&state, 40 * SECOND);
+        assert_eq!((it.end_cause, it.end_during), (EndCause::PeerFin, None));
+        assert_eq!((it.end_idle_us, it.end_suspect), (None, None));
+    }
+
+    #[test]
+    fn connect_under_way_at_the_start_may_fail() {
+        let state = ConnectionState {
+            established_ns: 0,
+            first_byte_ns: 0,
+            closed_ns: 20 * SECOND,
+            errno: 111,
+            turns: 0,
+            direction: direction::NONE,
+            flags: flag::MIDLIFE,
+            batch: TurnBatch::zeroed(),
+            ..midlife()
+        };
+        let refused = table(1).close(&state, 20 * SECOND);
+        assert_eq!((refused.established(), refused.failed()), (false, true));
+        assert_eq!(refused.connect_error.as_deref(), Some("ECONNREFUSED"));
+        let given_up = table(1).close(&ConnectionState { errno: 0, ..state }, 20 * SECOND);
+        assert_eq!((given_up.established(), given_up.lifetime_us), (false, None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Turns of a connection, and the idle gaps between them.
 
-use tracer_common::record::{ConnectionState, IDLE_NS, Turn, direction};
+use tracer_common::record::{ConnectionState, IDLE_NS, Turn, direction, flag};
 
 use super::ending;
 
@@ -27,7 +27,7 @@ pub(super) struct Turns {
 pub(super) struct Unanswered {
     /// When it was written.
     pub(super) start_ns: u64,
-    /// Time without data before it, 0 after the greeting; `None` if the turn before was lost.
+    /// Time without data before it, 0 after the greeting; `None` if the turn before was lost or not seen.
     pub(super) gap_ns: Option<u64>,
     /// Bytes written.
     pub(super) bytes: u32,
@@ -73,6 +73,8 @@ impl Turns {
             0 => 0,
             _ => current.start_ns.saturating_sub(self.last_ns),
         };
+        // What was before a turn that was under way when it was first seen is not known.
+        let whole = self.seen > 0 || state.flags & flag::EARLIER_TURN == 0;
         let closing = is_closing(state, current);
         if closing && self.seen > 0 {
             self.seen = self.seen.saturating_add(1);
@@ -81,7 +83,7 @@ impl Turns {
         }
         self.unanswered = (current.first_byte_ns == 0).then_some(Unanswered {
             start_ns: current.start_ns,
-            gap_ns: (self.seen == state.turns).then_some(gap_ns),
+            gap_ns: (whole && self.seen == state.turns).then_some(gap_ns),
             bytes: current.client_bytes,
             closing,
         });

@@ -55,8 +55,7 @@ impl Timeline {
         match connection.seen_from {
             SeenFrom::Connect => self.opened(connection.start, connection.end()),
             SeenFrom::Midlife => {
-                let end = connection.lifetime_us.map(|_| connection.end());
-                self.seen(connection.start, end);
+                self.seen(connection.start, connection.known_end());
             }
         }
     }

@@ -3,5 +3,5 @@
 mod reply;
 mod status;
 
-pub use reply::{Reply, ReplyParser, Step};
+pub use reply::{Reply, ReplyParser, Step, are_reply_lines};
 pub use status::{EnhancedCode, NoEnhancedCode};

@@ -126,6 +126,19 @@ impl Reply {
     }
 }
 
+/// Whether `bytes`, the beginning of which is that of a line, are lines of replies and nothing else; the last
+/// one may be unfinished. At least one must be complete.
+pub fn are_reply_lines(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return false };
+    let (lines, rest) = bytes.split_at(end);
+    let is_text = |line: &[u8]| line.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+    let lines = lines.split(|byte| *byte == b'\n');
+    lines
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .all(|line| split(line).is_some() && is_text(line))
+        && rest.get(1..).is_some_and(|rest| rest.iter().take(3).all(u8::is_ascii_digit))
+}
+
 /// Code, whether another line follows, text.
 fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let [a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] = line else { return None };
@@ -143,6 +156,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn lines_of_replies_are_told_from_anything_else() {
+        for text in
+            ["250 ok\r\n", "250-a\r\n250 SIZE 1\r\n", "250 ok\n", "250\r\n25", "421 x\r\n22\r"]
+        {
+            let expected = text != "421 x\r\n22\r";
+            assert_eq!(are_reply_lines(text.as_bytes()), expected, "{text:?}");
+        }
+        for bytes in
+            [&b"SIZE 1\r\n250 ok\r\n"[..], b"250 o\x00k\r\n", b"250 no end", b"", b"\x17\x03\x03\n"]
+        {
+            assert!(!are_reply_lines(bytes), "{bytes:?}");
+        }
+    }
 
     fn steps(bytes: &[u8]) -> Vec<Step> {
         let mut parser = ReplyParser::new();

@@ -13,19 +13,8 @@ use tracer_common::{counters::hook, record::ConnectionState};
 use crate::{
     config::is_traced_port,
     connection,
-    sock::{Load, Probed, Sock, TcpSock, Typed},
+    sock::{Load, Probed, Sock, TcpSock, Typed, state},
 };
-
-/// TCP states, as fixed for BPF programs in `include/uapi/linux/bpf.h` (`BPF_TCP_*`).
-mod state {
-    pub(super) const ESTABLISHED: i32 = 1;
-    pub(super) const SYN_SENT: i32 = 2;
-    pub(super) const FIN_WAIT1: i32 = 4;
-    pub(super) const CLOSE: i32 = 7;
-    pub(super) const CLOSE_WAIT: i32 = 8;
-    pub(super) const LAST_ACK: i32 = 9;
-    pub(super) const CLOSING: i32 = 11;
-}
 
 /// `(const struct sock *sk, int oldstate, int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]

@@ -2,6 +2,8 @@
 
 mod inet_sk_error_report;
 mod inet_sock_set_state;
+mod task_file;
+mod tcp;
 mod tcp_connect;
 mod tcp_destroy_sock;
 mod tcp_probe;

@@ -94,7 +94,7 @@ fn data<L: Load>(
             offset: seq.wrapping_sub(connection.first_rcv_nxt),
             payload,
             captured: 0,
-            padding: 0,
+            flags: u32::from(connection.flags & flag::MIDSTREAM),
         };
         hand_over(segment, meta, hook::TCP_PROBE);
     }

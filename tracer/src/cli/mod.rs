@@ -24,6 +24,8 @@ pub(crate) use rotation::RotationArgs;
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
 use values::{duration, interval};
 
+use crate::probe::seed::SeedBy;
+
 const EXAMPLES: &str = "\
 Examples:
   smtptrace                                     trace port 25 until Ctrl-C, then report
@@ -136,6 +138,9 @@ pub(crate) struct TraceArgs {
     /// processes with traced connections are found to use
     #[arg(long, value_name = "PATH", requires = "tls_probes")]
     pub(crate) tls_library: Vec<PathBuf>,
+    /// Find open connections in this way only; for tests
+    #[arg(long, value_name = "ITERATOR", hide = true)]
+    pub(crate) seed_by: Option<SeedBy>,
     /// Stop after this time, for example 90s, 10m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
@@ -170,7 +175,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub(crate) ring_size: u32,
-    /// Most connections traced at the same time; 0.6 kB of kernel memory each
+    /// Most connections traced at the same time; 0.7 kB of kernel memory each
     #[arg(long, value_name = "N", default_value_t = 65_536)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
     pub(crate) max_connections: u32,

@@ -104,6 +104,11 @@ pub(super) fn cause(error: &ProgramError) -> String {
         }
         return text;
     }
+    innermost(error)
+}
+
+/// The innermost error, on one line.
+pub(super) fn innermost(error: &dyn Error) -> String {
     let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -11,9 +11,12 @@ use aya::{
     },
 };
 use ipnet::IpNet;
-use tracer_common::config::{Config, PortBitmap, Selected, setting};
+use tracer_common::{
+    config::{Config, PortBitmap, Selected, setting},
+    record::Holder,
+};
 
-use super::{Tier, types::KernelTypes};
+use super::{Tier, seed::SeedBy, types::KernelTypes};
 use crate::clock;
 
 /// Bytes in the ring buffer at which user space is woken before its time.
@@ -54,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) tls_probes: bool,
     /// TLS libraries to probe from the start.
     pub(crate) tls_libraries: Vec<PathBuf>,
+    /// How to find connections that are open already; `None` for the best that works.
+    pub(crate) seed_by: Option<SeedBy>,
     /// Size of the ring buffer in bytes.
     pub(crate) ring_size: u32,
     /// Most connections at the same time.
@@ -79,6 +84,18 @@ impl Settings {
             wake_bytes: WAKE_BYTES.min(self.ring_size / 2),
             ticks_per_second: clock::ticks_per_second().unwrap_or(0),
         }
+    }
+
+    /// Whether the filters on processes let through the connections of `holder`.
+    pub(super) fn let_through(&self, holder: &Holder) -> bool {
+        fn lets<T: PartialEq>(filter: &[T], value: &T) -> bool {
+            filter.is_empty() || filter.contains(value)
+        }
+        lets(&self.pids, &holder.pid)
+            && lets(&self.uids, &holder.uid)
+            && lets(&self.cgroups, &holder.cgroup)
+            && (self.comms.is_empty()
+                || self.comms.iter().any(|comm| command_name(comm) == holder.comm))
     }
 
     fn port_bitmap(&self) -> PortBitmap {
@@ -142,11 +159,9 @@ fn fill_filters(ebpf: &mut Ebpf, settings: &Settings) -> Result<()> {
     let mut commands: HashMap<&mut MapData, [u8; 16], u8> =
         HashMap::try_from(ebpf.map_mut("COMMANDS").context("no map COMMANDS")?)?;
     for comm in &settings.comms {
-        let mut key = [0; 16];
-        let bytes = comm.as_bytes();
-        let len = bytes.len().min(15);
-        key[..len].copy_from_slice(&bytes[..len]);
-        commands.insert(key, 1, 0).context("too many command names are selected (256 fit)")?;
+        commands
+            .insert(command_name(comm), 1, 0)
+            .context("too many command names are selected (256 fit)")?;
     }
     let mut networks: LpmTrie<&mut MapData, [u8; 16], u8> =
         LpmTrie::try_from(ebpf.map_mut("DESTINATIONS").context("no map DESTINATIONS")?)?;
@@ -157,6 +172,15 @@ fn fill_filters(ebpf: &mut Ebpf, settings: &Settings) -> Result<()> {
             .context("too many destinations are selected (1024 fit)")?;
     }
     Ok(())
+}
+
+/// A command name as the kernel keeps it: at most 15 bytes, padded with zeros.
+pub(super) fn command_name(text: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    for (to, from) in name.iter_mut().take(15).zip(text.bytes()) {
+        *to = from;
+    }
+    name
 }
 
 /// Prefix length and address, IPv4 as `::ffff:a.b.c.d`.
@@ -189,6 +213,7 @@ mod tests {
             replies: true,
             tls_probes: false,
             tls_libraries: Vec::new(),
+            seed_by: None,
             ring_size: 4096,
             max_connections: 10,
         }

@@ -2,10 +2,13 @@
 
 mod attach;
 mod btf_file;
+mod holders;
 mod hooks;
 mod load;
+mod namespaces;
 mod offsets;
 pub(crate) mod preflight;
+pub(crate) mod seed;
 mod tier;
 mod tls_libraries;
 pub(crate) mod tls_probes;

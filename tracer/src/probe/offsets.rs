@@ -62,13 +62,21 @@ impl Readable for Bytes {
 }
 
 /// Types whose fields are read.
-const WANTED: [&str; 8] = [
+const WANTED: [&str; 16] = [
+    "cgroup",
+    "cred",
+    "css_set",
     "inet_connection_sock",
     "inet_sock",
+    "inode",
+    "kernfs_node",
     "net",
     "sk_buff",
     "sock",
     "sock_flags",
+    "socket",
+    "socket_alloc",
+    "task_struct",
     "tcp_skb_cb",
     "tcp_sock",
 ];
@@ -126,6 +134,21 @@ impl Types {
             cb_seq: cb + self.need("tcp_skb_cb", "seq")?,
             cb_end_seq: cb + self.need("tcp_skb_cb", "end_seq")?,
             cb_flags: cb + self.need("tcp_skb_cb", "tcp_flags")?,
+            skc_state: self.need("sock", "__sk_common.skc_state")?,
+            sk_socket: self.need("sock", "sk_socket")?,
+            lrcvtime: self.need("inet_connection_sock", "icsk_ack.lrcvtime")?,
+            lsndtime: self.need("tcp_sock", "lsndtime")?,
+            socket_sk: self.need("socket", "sk")?,
+            socket_inode: self.need("socket_alloc", "vfs_inode")? + self.need("inode", "i_ino")?,
+            task_tgid: self.need("task_struct", "tgid")?,
+            task_group_leader: self.need("task_struct", "group_leader")?,
+            task_comm: self.need("task_struct", "comm")?,
+            task_cred: self.need("task_struct", "cred")?,
+            cred_uid: self.need("cred", "uid")?,
+            task_cgroups: self.find("task_struct", "cgroups"),
+            css_set_dfl_cgrp: self.find("css_set", "dfl_cgrp"),
+            cgroup_kn: self.find("cgroup", "kn"),
+            kernfs_node_id: self.find("kernfs_node", "id"),
             sock_done_bit: self.enumerator("sock_flags", "SOCK_DONE")?,
             sock_keepopen_bit: self.enumerator("sock_flags", "SOCK_KEEPOPEN")?,
         })
@@ -201,6 +224,7 @@ mod tests {
             offsets.net_keepalive_time,
             offsets.skb_head,
             offsets.skb_network_header,
+            offsets.kernfs_node_id,
         ];
         assert!(!optional.contains(&ABSENT), "{offsets:?}");
     }

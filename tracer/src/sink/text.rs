@@ -52,8 +52,7 @@ No connections were seen. Was mail sent in that time? Check that
   - no filter keeps its connections out,
   - it does not connect to this machine itself: loopback is left out unless
     --include-loopback is given,
-  - connections were opened in that time: those open before the start are not
-    recorded.
+  - connections were open in that time, or opened.
 ";
 
 /// Who, when, what and how it went.

@@ -20,6 +20,7 @@ pub(super) fn settings(args: &TraceArgs) -> Settings {
         replies: !args.no_replies,
         tls_probes: args.tls_probes,
         tls_libraries: args.tls_library.clone(),
+        seed_by: args.seed_by,
         ring_size: args.ring_size,
         max_connections: args.max_connections,
     }

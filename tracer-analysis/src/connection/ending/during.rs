@@ -1,6 +1,6 @@
 //! When in the life of a connection its end came.
 
-use tracer_common::record::{IDLE_NS, direction};
+use tracer_common::record::{IDLE_NS, direction, flag};
 
 use super::{Facts, REUSE_NS};
 use crate::connection::{EndDuring, turns::Unanswered};
@@ -25,7 +25,8 @@ pub(super) fn during(facts: Facts<'_>) -> Option<EndDuring> {
 fn before_the_first_turn(facts: Facts<'_>) -> Option<EndDuring> {
     let greeting = facts.replies.greeting();
     let unread = !facts.replies.heard() && facts.state.first_byte_ns != 0;
-    if unread {
+    let unseen = facts.state.flags & flag::MIDSTREAM != 0;
+    if unread || unseen {
         None // the server spoke, but nobody read whether that was all of the greeting
     } else if greeting.is_some_and(|it| it.code == WELCOME) && quiet_ns(facts) >= IDLE_NS {
         Some(EndDuring::Idle)

@@ -56,7 +56,10 @@ pub(super) fn ending(
     };
     let facts = Facts { state, turns, replies, end_ns };
     let cause = cause::cause(state);
-    let during = (cause != EndCause::Open).then(|| during::during(facts)).flatten();
+    // Of a FIN before the connection was first seen it is not known when it was.
+    let earlier = state.flags & flag::MIDLIFE != 0 && end_ns <= state.start_ns;
+    let told = cause != EndCause::Open && !earlier;
+    let during = told.then(|| during::during(facts)).flatten();
     let established = state.established_ns != 0;
     let of = |wanted, ttl: u8| (cause == wanted && ttl != 0).then_some(ttl);
     let reset_ttl = of(EndCause::RstReceived, state.closing_ttl);
@@ -65,9 +68,11 @@ pub(super) fn ending(
     Ending {
         cause,
         during,
-        idle_us: established.then(|| during::idle_ns(facts, during) / 1_000),
-        unanswered_us: waited.map(|write| end_ns.saturating_sub(write.start_ns) / 1_000),
-        suspect: suspect::suspect(facts, cause, during),
+        idle_us: (established && !earlier).then(|| during::idle_ns(facts, during) / 1_000),
+        unanswered_us: waited
+            .filter(|_| !earlier)
+            .map(|write| end_ns.saturating_sub(write.start_ns) / 1_000),
+        suspect: if earlier { None } else { suspect::suspect(facts, cause, during) },
         reset_ttl,
         reset_ack: reset_ttl.map(|_| state.flags & flag::RESET_ACK != 0),
         fin_ttl: of(EndCause::PeerFin, state.closing_ttl),
