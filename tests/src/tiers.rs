@@ -11,8 +11,9 @@ const OF_THE_RECORD: [&str; 1] = ["id"];
 /// Moments, as text; times end in `_us`.
 const MOMENTS: [&str; 2] = ["start", "end"];
 
-/// Fields that are drawn from what servers say; unknown where replies could not be read.
-const OF_REPLIES: [&str; 19] = [
+/// Fields that are drawn from what servers say, or for which that is evidence beside other evidence; the same or
+/// unknown where some replies could not be read.
+const OF_REPLIES: [&str; 21] = [
     "greeting_us",
     "banner_code",
     "banner_host",
@@ -32,18 +33,20 @@ const OF_REPLIES: [&str; 19] = [
     "body_us",
     "final_reply_us",
     "server_mta",
+    "end_during",
+    "end_suspect",
 ];
 
-/// Fields for which replies are evidence beside other evidence: without them they are the same or unknown.
-const PARTLY_OF_REPLIES: [&str; 2] = ["end_during", "end_suspect"];
+/// Idle gaps are recorded from 0.1 s on. On a slow machine others than those of the script come near that, and the
+/// difference of a microsecond decides: only longer ones are compared.
+const LEAST_GAP_US: u64 = 600_000;
 
 /// How exact the comparison is.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
     /// Times may differ by so many microseconds.
     pub micros: u64,
-    /// The second recording was made without replies: what is drawn from them is not compared, but must not be
-    /// there.
+    /// The second recording was made without some of the replies: what is drawn from them may be unknown.
     pub without_replies: bool,
 }
 
@@ -86,14 +89,11 @@ fn ensure_same_record(one: &Record, other: &Record, tolerance: Tolerance) -> Res
         }
         if tolerance.without_replies && OF_REPLIES.contains(&name.as_str()) {
             let unknown = other.is_null() || *other == false || *other == 0;
-            ensure!(unknown, "{name} is {other}, though no reply was read");
-            continue;
+            if unknown {
+                continue;
+            }
         }
-        let may_be_unknown =
-            tolerance.without_replies && PARTLY_OF_REPLIES.contains(&name.as_str());
-        if may_be_unknown && other.is_null() {
-            continue;
-        }
+        let (value, other) = (&long_gaps(name, value), &long_gaps(name, other));
         let difference = difference(name, value, other)
             .with_context(|| format!("{name}: {value} against {other}"))?;
         ensure!(
@@ -104,6 +104,18 @@ fn ensure_same_record(one: &Record, other: &Record, tolerance: Tolerance) -> Res
         greatest = greatest.max(difference);
     }
     Ok(greatest)
+}
+
+/// `value` without idle gaps that are too short to be compared.
+fn long_gaps(name: &str, value: &Value) -> Value {
+    let is_long = |gap: &Value| gap.as_u64().is_none_or(|gap| gap >= LEAST_GAP_US);
+    match (name, value) {
+        ("idle_gaps_us", Value::Array(gaps)) => {
+            gaps.iter().filter(|it| is_long(it)).cloned().collect()
+        }
+        ("idle_max_survived_us", longest) if !is_long(longest) => Value::Null,
+        _ => value.clone(),
+    }
 }
 
 fn object(json: &Value) -> Result<&Map<String, Value>> {
@@ -162,11 +174,13 @@ mod tests {
 
     #[test]
     fn times_may_differ_and_nothing_else() {
-        let of = |turns: u32, idle: u32| format!(r#""turns":{turns},"idle_gaps_us":[5,{idle}]"#);
+        let of = |turns: u32, idle: u32| format!(r#""turns":{turns},"idle_gaps_us":[5,700{idle}]"#);
         assert_eq!(compare(&of(3, 100), &of(3, 107), EXACT).unwrap(), 7);
         assert!(compare(&of(3, 100), &of(3, 111), EXACT).is_err());
         assert!(compare(&of(3, 100), &of(4, 100), EXACT).is_err());
-        assert!(compare(&of(3, 100), r#""turns":3,"idle_gaps_us":[5]"#, EXACT).is_err());
+        assert!(
+            compare(&of(3, 100), r#""turns":3,"idle_gaps_us":[700100,700100]"#, EXACT).is_err()
+        );
         assert!(compare(&of(3, 100), r#""turns":3,"idle_gaps_us":null"#, EXACT).is_err());
     }
 
@@ -191,7 +205,8 @@ mod tests {
         let (all, none) = (r#""tls":"none","turns":1"#, r#""tls":null,"turns":1"#);
         assert_eq!(compare(all, none, blind).unwrap(), 0);
         assert!(compare(all, none, EXACT).is_err());
-        assert!(compare(all, all, blind).is_err());
+        let wrong = r#""tls":"implicit","turns":1"#;
+        assert!(compare(all, wrong, blind).is_err());
         let [peer, unknown, other] = ["\"peer\"", "null", "\"middlebox\""]
             .map(|suspect| format!(r#""end_suspect":{suspect}"#));
         assert_eq!(compare(&peer, &unknown, blind).unwrap(), 0);

@@ -78,6 +78,7 @@ fn trial(settings: &Settings, ports: Vec<u16>) -> Settings {
         cgroups: Vec::new(),
         include_loopback: true,
         replies: false,
+        seed_by: None,
         tls_probes: false,
         tls_libraries: Vec::new(),
         ring_size: 1 << 16,

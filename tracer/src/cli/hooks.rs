@@ -13,7 +13,7 @@ pub(crate) struct HookArgs {
     /// kernel refuses it (for comparisons and for finding faults)
     #[arg(long, value_enum, value_name = "KIND", default_value_t = Tier::Auto)]
     pub(crate) hooks: Tier,
-    /// Types of this very kernel (BTF), where it does not show its own; BTFHub has
+    /// Types of this very kernel (BTF), where it does not show its own; `BTFHub` has
     /// many
     #[arg(long, value_name = "FILE")]
     pub(crate) btf: Option<PathBuf>,
