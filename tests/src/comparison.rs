@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     flow::{ClosingFlag, Direction, Flow, Nanos},
+    pace,
     recording::Record,
 };
 
@@ -58,9 +59,9 @@ impl Deviations {
         let max = *self.0.last().with_context(|| format!("{what}: nothing was compared"))?;
         let median = self.0[self.0.len() / 2];
         println!("{what}: n={} median={median} ns, max={max} ns", self.0.len());
-        ensure!(max <= MAX, "{what}: {max} ns off the capture: {:?}", self.0);
+        ensure!(max <= pace::wider(MAX), "{what}: {max} ns off the capture: {:?}", self.0);
         ensure!(
-            self.0.len() < MEDIAN_OF || median < MAX_MEDIAN,
+            self.0.len() < MEDIAN_OF || median < pace::wider(MAX_MEDIAN),
             "{what}: median {median} ns off the capture: {:?}",
             self.0
         );

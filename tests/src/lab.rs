@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     namespace::{Namespace, remove_leftovers, run_with_input},
-    wait,
+    pace, wait,
 };
 
 /// Address of the client.
@@ -97,7 +97,7 @@ impl Lab {
             // Nobody listens there: a refusal means that the path works both ways. A SYN that is lost
             // while the links come up would be repeated after a second: try anew much sooner.
             let closed = SocketAddr::new(target, 9);
-            let attempt = Duration::from_millis(40);
+            let attempt = pace::stretched(Duration::from_millis(40));
             wait::until("a path to the server", Duration::from_secs(5), || {
                 self.client.enter("resolve", || {
                     let result = TcpStream::connect_timeout(&closed, attempt);

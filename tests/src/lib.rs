@@ -25,6 +25,7 @@ pub mod middlebox;
 pub mod name_server;
 pub mod namespace;
 pub mod opensmtpd;
+pub mod pace;
 pub mod packages;
 pub mod postfix;
 pub mod prerequisite;

@@ -7,13 +7,16 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Polls `condition` every 5 ms until it gives a value; fails after `timeout`, naming `what`.
+use crate::pace;
+
+/// Polls `condition` every 5 ms until it gives a value; fails after `timeout`, longer on a slow machine, naming `what`.
 pub fn until<T>(
     what: &str,
     timeout: Duration,
     mut condition: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let start = Instant::now();
+    let timeout = pace::stretched(timeout);
     loop {
         if let Some(value) = condition()? {
             return Ok(value);

@@ -6,6 +6,7 @@ use std::{fs, time::Duration};
 
 use tests::{
     lab::Lab,
+    pace,
     prerequisite::{Prerequisite, skipped},
     recording::Record,
     server::{Script, Server, Step},
@@ -29,7 +30,7 @@ fn trace(lab: &Lab, script: Script, arguments: &[&str]) -> Run {
 
 fn check_about(record: &Record, field: &str, expected_us: u64) {
     let value = record.known(field).unwrap();
-    let close = value.abs_diff(expected_us) < TOLERANCE_US;
+    let close = value.abs_diff(expected_us) < pace::wider(TOLERANCE_US);
     assert!(close, "{field} should be about {expected_us}: {}", record.json());
 }
 
