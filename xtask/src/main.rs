@@ -15,6 +15,7 @@ mod plan;
 mod python;
 mod static_build;
 mod toolchain;
+mod vm;
 mod workspace;
 
 /// Sets up, builds, runs and tests smtptrace.
@@ -50,7 +51,11 @@ enum Command {
         arches: Vec<static_build::Arch>,
     },
     /// Set up, then run every check and every test; the last line is their sum
-    Test,
+    Test {
+        /// Run only the end-to-end tests on other kernels, in virtual machines: on these, or on all
+        #[arg(long, num_args = 0.., value_name = "KERNEL")]
+        vm: Option<Vec<String>>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,7 +67,8 @@ fn main() -> ExitCode {
             commands::run::run(&[vec![OsString::from("demo")], args].concat())
         }
         Command::Dist { arches } => commands::dist::run(&arches),
-        Command::Test => commands::test::run(),
+        Command::Test { vm: None } => commands::test::run(),
+        Command::Test { vm: Some(kernels) } => commands::test::run_on_kernels(&kernels),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

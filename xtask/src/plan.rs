@@ -52,6 +52,10 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("rpmbuild", "rpm"),
     ("lintian", "lintian"),
     ("systemd-analyze", "systemd"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("dpkg", "dpkg"),
+    ("xz", "xz-utils"),
 ];
 
 /// Mail servers that Debian does not install beside Postfix. They are downloaded only: each test unpacks

@@ -111,12 +111,19 @@ pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch) -> Result<PathBuf> 
     Ok(build.tracer())
 }
 
-/// Builds the programs of the end-to-end tests, and the client process `lab-session` that they start, and
-/// says where they are. The name of a test's program is that of the test, a `-`, and a hash.
-#[expect(dead_code, reason = "virtual machines will run them")]
-pub(crate) fn tests(root: &Path, target: &Path, arch: Arch) -> Result<Vec<PathBuf>> {
+/// Builds the end-to-end tests of these names, and the programs they start, and says where they are. The name of
+/// a test's program is that of the test, a `-`, and a hash.
+pub(crate) fn tests(
+    root: &Path,
+    target: &Path,
+    arch: Arch,
+    names: &[&str],
+) -> Result<Vec<PathBuf>> {
     let build = StaticBuild::prepare(root, target, arch)?;
-    let call = build.cargo("test").args(["-p", "tests", "--no-run", "--message-format=json"]);
+    let mut call = build.cargo("test").args(["-p", "tests", "--no-run", "--message-format=json"]);
+    for name in names {
+        call = call.args(["--test", name]);
+    }
     let output = call
         .command()
         .current_dir(root)

@@ -26,6 +26,20 @@ impl Tally {
         self.skips.push(format!("{what}: {reason}"));
     }
 
+    /// Adds the counts of `part`, which is called `name` there.
+    pub(crate) fn add(&mut self, name: &str, part: &Self) {
+        let named = |items: &[String]| items.iter().map(|it| format!("{name}: {it}")).collect();
+        let (failures, skips): (Vec<_>, Vec<_>) = (named(&part.failures), named(&part.skips));
+        self.passed += part.passed;
+        self.failures.extend(failures);
+        self.skips.extend(skips);
+    }
+
+    /// How many passed, failed and were skipped.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        [self.passed, self.failures.len(), self.skips.len()]
+    }
+
     /// Whether nothing failed.
     pub(crate) fn is_success(&self) -> bool {
         self.failures.is_empty()
@@ -66,6 +80,20 @@ mod tests {
             "Failed:\n  clippy: exit status: 101\nSkipped:\n  advisories: offline\n  \
              some::test: no bpftool\n4 passed, 1 failed, 2 skipped"
         );
+    }
+
+    #[test]
+    fn a_part_is_added_by_name() {
+        let (mut whole, mut part) = (Tally::default(), Tally::default());
+        whole.pass(2);
+        part.pass(1);
+        part.fail("families: ipv6");
+        part.skip("ipv4", "no veth");
+        whole.add("6.1-x86_64", &part);
+        assert_eq!(whole.counts(), [3, 1, 1]);
+        let text = whole.to_string();
+        assert!(text.contains("6.1-x86_64: families: ipv6\n"), "{text}");
+        assert!(text.contains("6.1-x86_64: ipv4: no veth\n"), "{text}");
     }
 
     #[test]

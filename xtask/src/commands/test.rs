@@ -16,6 +16,7 @@ use crate::machine::{self, Privilege};
 use crate::python;
 use crate::static_build::{Arch, StaticBuild};
 use crate::toolchain::{BPF_TARGET, BpfCompiler, DEBIAN_CARGO, DEBIAN_CLIPPY, DEBIAN_RUSTC};
+use crate::vm;
 use crate::workspace;
 
 /// Runs the command. A step that fails does not keep the later ones from running.
@@ -23,12 +24,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     let root = workspace::root();
     let target = workspace::target_dir(&root)?;
     let mut tally = Tally::default();
-    for outcome in [setup::for_building(&root), setup::for_testing(&root, &target)] {
-        if let Err(error) = outcome {
-            eprintln!("xtask: {error:#}");
-            tally.fail(format!("set-up: {error:#}"));
-        }
-    }
+    set_up(&root, &target, &mut tally);
     check_house_rules(&root, &mut tally);
     for step in [format(), clippy()] {
         step.run(&root, &mut tally);
@@ -38,9 +34,36 @@ pub(crate) fn run() -> Result<ExitCode> {
     check_dependencies(&root, &mut tally);
     unit_tests().run(&root, &mut tally);
     test_end_to_end(&root, &target, &mut tally);
+    let kernels = vm::always_tested();
+    vm::test(&root, &target, &kernels, vm::Extent::Quick, &mut tally);
+    Ok(end(&tally))
+}
 
+/// Runs the end-to-end tests on the kernels of these names, or on all, and nothing else.
+pub(crate) fn run_on_kernels(names: &[String]) -> Result<ExitCode> {
+    let kernels = vm::named(names)?;
+    let root = workspace::root();
+    let target = workspace::target_dir(&root)?;
+    let mut tally = Tally::default();
+    set_up(&root, &target, &mut tally);
+    vm::test(&root, &target, &kernels, vm::Extent::Whole, &mut tally);
+    Ok(end(&tally))
+}
+
+/// Installs what is missing.
+fn set_up(root: &Path, target: &Path, tally: &mut Tally) {
+    for outcome in [setup::for_building(root), setup::for_testing(root, target)] {
+        if let Err(error) = outcome {
+            eprintln!("xtask: {error:#}");
+            tally.fail(format!("set-up: {error:#}"));
+        }
+    }
+}
+
+/// Prints the sum.
+fn end(tally: &Tally) -> ExitCode {
     println!("\n{tally}");
-    Ok(if tally.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if tally.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn check_house_rules(root: &Path, tally: &mut Tally) {

@@ -1,0 +1,33 @@
+//! Which end-to-end tests run in the virtual machines.
+//!
+//! They need no program that is not unpacked there (`userland`), no real mail server and no Python. To add one, add a line.
+
+/// A program of end-to-end tests.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    /// Its name: the file in `tests/tests`.
+    pub(super) program: &'static str,
+    /// The tests that are left out: words in their names, each with the reason.
+    pub(super) without: &'static [(&'static str, &'static str)],
+    /// Only where the machine was asked for, not in the plain `cargo xtask test`.
+    pub(super) is_slow: bool,
+}
+
+const fn all_of(program: &'static str) -> Scenario {
+    Scenario { program, without: &[], is_slow: false }
+}
+
+/// In the order in which they run.
+pub(super) const SCENARIOS: &[Scenario] = &[
+    all_of("families"),
+    all_of("failures"),
+    all_of("counters"),
+    all_of("endings"),
+    all_of("greeting"),
+    all_of("owners"),
+    all_of("filters"),
+    all_of("phases"),
+    all_of("concurrency"),
+    all_of("interrupt"),
+    all_of("silences"),
+];
