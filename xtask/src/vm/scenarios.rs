@@ -24,6 +24,10 @@ const fn slow(program: &'static str) -> Scenario {
 /// In the order in which they run.
 pub(super) const SCENARIOS: &[Scenario] = &[
     all_of("families"),
+    all_of("midlife"),
+    all_of("tiers"),
+    all_of("btf_file"),
+    all_of("privilege"),
     all_of("failures"),
     all_of("counters"),
     Scenario {
