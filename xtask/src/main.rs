@@ -50,6 +50,12 @@ enum Command {
         #[arg(long = "arch", value_name = "ARCH")]
         arches: Vec<static_build::Arch>,
     },
+    /// Set up, build, and measure smtptrace beside its peers; writes docs/performance.md
+    Bench {
+        /// Parts to measure, and options; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        args: Vec<OsString>,
+    },
     /// Set up, then run every check and every test; the last line is their sum
     Test {
         /// Run only the end-to-end tests on other kernels, in virtual machines: on these, or on all
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Command::Demo { args } => {
             commands::run::run(&[vec![OsString::from("demo")], args].concat())
         }
+        Command::Bench { args } => commands::bench::run(&args),
         Command::Dist { arches } => commands::dist::run(&arches),
         Command::Test { vm: None } => commands::test::run(),
         Command::Test { vm: Some(kernels) } => commands::test::run_on_kernels(&kernels),

@@ -1,0 +1,69 @@
+//! Memory with many destinations, and with many connections open at the same time.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+use tests::{lab::Lab, server};
+
+use crate::{
+    command_line::CommandLine,
+    process::{allow_descriptors, maps, megabytes, resident},
+    recording,
+    tool::Tool,
+    traffic::hold,
+};
+
+/// Map memory is taken at the start, for `--max-connections`; what grows is seen beside it.
+const OPEN: usize = 100_000;
+
+pub(crate) fn measure(options: &CommandLine) -> Result<String> {
+    let mut text = String::new();
+    writeln!(text, "| what | resident | BPF maps |\n|---|---|---|")?;
+    destinations(&mut text, options)?;
+    open_connections(&mut text, options)?;
+    Ok(text)
+}
+
+/// The fold is that of a live trace, so a report of a recording tells.
+fn destinations(text: &mut String, options: &CommandLine) -> Result<()> {
+    let lab = Lab::up()?;
+    for destinations in [100, 1_000, 5_000] {
+        let connections = options.scaled(1_000_000);
+        let file = lab.file("long.jsonl");
+        recording::make(&file, connections, destinations)?;
+        let used = recording::report(&file)?;
+        let destinations = 2 * destinations;
+        writeln!(
+            text,
+            "| `report`, {connections} connections, {destinations} destinations | {} | - |",
+            megabytes(used.memory)
+        )?;
+        std::fs::remove_file(&file)?;
+    }
+    Ok(())
+}
+
+fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
+    let lab = Lab::up()?;
+    let count = options.scaled(OPEN);
+    allow_descriptors(2 * count as u64 + 1_000)?;
+    lab.server.sysctl("net.core.somaxconn", "4096")?;
+    let address = std::net::SocketAddr::from(([0, 0, 0, 0], lab.port()));
+    let listener = server::listen(&lab.server, address)?;
+    let accepting = listener.try_clone().context("share the listener")?;
+    let accepted = std::thread::spawn(move || {
+        (0..count).map(|_| accepting.accept().map(|(stream, _)| stream)).collect::<Vec<_>>()
+    });
+    let running = Tool::SmtptraceLarge.start(&lab, lab.port())?;
+    let row = |text: &mut String, what: &str| -> Result<()> {
+        let (own, kernel) = (resident(running.pid())?, maps(running.pid())?);
+        writeln!(text, "| {what} | {} | {} |", megabytes(own), megabytes(kernel))?;
+        Ok(())
+    };
+    row(text, "live, no connection open, `--max-connections 131072`")?;
+    let held = hold(&lab, count)?;
+    row(text, &format!("live, {count} connections open"))?;
+    drop(held);
+    drop(accepted.join());
+    Ok(())
+}
