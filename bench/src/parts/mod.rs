@@ -78,3 +78,16 @@ impl fmt::Display for Part {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_a_place_for_each_part() {
+        let document = include_str!("../../../docs/performance.md");
+        for part in Part::ALL {
+            assert!(document.contains(&format!("<!-- bench {part} -->")), "{part}");
+        }
+    }
+}

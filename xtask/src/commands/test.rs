@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::setup;
+use crate::checks::fuzz;
 use crate::checks::house_rules;
 use crate::checks::step::Step;
 use crate::checks::tally::Tally;
@@ -33,6 +34,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     documentation().run(&root, &mut tally);
     check_dependencies(&root, &mut tally);
     unit_tests().run(&root, &mut tally);
+    benches().run(&root, &mut tally);
+    fuzz::run(&root, &target, &mut tally);
     test_end_to_end(&root, &target, &mut tally);
     let kernels = vm::always_tested();
     vm::test(&root, &target, &kernels, vm::Extent::Quick, &mut tally);
@@ -102,6 +105,13 @@ fn unit_tests() -> Step {
         .args(["test", "--workspace", "--exclude", "tracer-ebpf", "--exclude", "tests"])
         .args(["--no-fail-fast", "--", "--show-output"]);
     Step::tests("unit tests", call)
+}
+
+/// Each bench runs once, and nothing is timed.
+fn benches() -> Step {
+    let call =
+        Invocation::cargo().args(["bench", "-p", "tracer-analysis", "--benches", "--", "--test"]);
+    Step::check("benches, once", call)
 }
 
 fn check_bpf(root: &Path, target: &Path, tally: &mut Tally) {
