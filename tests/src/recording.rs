@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::flow::Nanos;
+use crate::{flow::Nanos, pace};
 
 /// One `connection` line.
 #[derive(Debug, Clone)]
@@ -71,11 +71,11 @@ impl Record {
         Ok(())
     }
 
-    /// Fails unless a field in microseconds is known and within a tenth of a second of `expected`.
+    /// Fails unless a field in microseconds is known and within a tenth of a second of `expected`, more on a slow machine.
     pub fn ensure_near(&self, name: &str, expected: Duration) -> Result<()> {
         let value = Duration::from_micros(self.known(name)?);
         ensure!(
-            value.abs_diff(expected) < Duration::from_millis(100),
+            value.abs_diff(expected) < pace::stretched(Duration::from_millis(100)),
             "{name} is {value:?}, expected {expected:?}: {}",
             self.json
         );
