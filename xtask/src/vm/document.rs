@@ -11,23 +11,26 @@ use super::kernel::{KERNELS, Kernel};
 use super::outcome::{Hook, Outcome};
 use super::{Extent, log};
 
-/// A kernel, and what its machine said in the last whole run.
+/// A kernel, and what its machine said in the last run that came to its end.
 #[derive(Debug)]
 struct Tested {
     kernel: &'static Kernel,
+    /// `Default` if there was no such run.
     outcome: Outcome,
+    extent: Extent,
 }
 
-/// Writes the document below `root` from the logs of the last whole runs, if there is one of every kernel.
+/// Writes the document below `root` from the logs of the last runs: a whole one, if there is one, or one of the
+/// plain `cargo xtask test`. A kernel without any is shown as not tested.
 pub(super) fn write(root: &Path, directory: &Path) -> Result<()> {
-    let mut tested = Vec::new();
-    for kernel in KERNELS {
-        let Some(outcome) = last_run(directory, kernel) else {
-            println!("docs/kernels.md stays as it is: no whole run on {kernel} yet");
-            return Ok(());
-        };
-        tested.push(Tested { kernel, outcome });
-    }
+    let last = |kernel| {
+        let runs = [Extent::Whole, Extent::Quick].into_iter();
+        let mut runs =
+            runs.filter_map(|extent| Some((last_run(directory, kernel, extent)?, extent)));
+        let (outcome, extent) = runs.next().unwrap_or((Outcome::default(), Extent::Whole));
+        Tested { kernel, outcome, extent }
+    };
+    let tested: Vec<Tested> = KERNELS.iter().map(last).collect();
     let file = root.join("docs/kernels.md");
     fs::write(&file, document(&tested))
         .with_context(|| format!("cannot write {}", file.display()))?;
@@ -35,9 +38,9 @@ pub(super) fn write(root: &Path, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the log of the last whole run on `kernel` says, if it came to its end.
-fn last_run(directory: &Path, kernel: &Kernel) -> Option<Outcome> {
-    let log = fs::read_to_string(log(directory, kernel, Extent::Whole)).ok()?;
+/// What the log of the last such run on `kernel` says, if it came to its end.
+fn last_run(directory: &Path, kernel: &Kernel, extent: Extent) -> Option<Outcome> {
+    let log = fs::read_to_string(log(directory, kernel, extent)).ok()?;
     let mut outcome = Outcome::default();
     for line in log.lines() {
         outcome.read(line);
@@ -64,10 +67,15 @@ fn document(tested: &[Tested]) -> String {
 fn kernels(text: &mut String, tested: &[Tested]) {
     row(text, ["kernel", "as it names itself", "Debian package", "tested, at the commit"]);
     row(text, ["---"; 4]);
-    for Tested { kernel, outcome } in tested {
+    for Tested { kernel, outcome, extent } in tested {
         let said = |what: &Option<String>| what.clone().unwrap_or_else(|| "unknown".into());
+        let Some(tested) = &outcome.tested else {
+            row(text, [&kernel.to_string(), "not tested yet", "", ""]);
+            continue;
+        };
+        let part = if *extent == Extent::Quick { " (part of the tests)" } else { "" };
         let package = format!("`{}`", said(&outcome.package));
-        let cells = [kernel.to_string(), said(&outcome.kernel), package, said(&outcome.tested)];
+        let cells = [kernel.to_string(), said(&outcome.kernel), package, format!("{tested}{part}")];
         row(text, cells);
     }
 }
@@ -83,14 +91,15 @@ fn hooks(text: &mut String, tested: &[Tested]) {
         row(text, [format!("`{name}`"), fact.to_owned()].into_iter().chain(kinds));
     }
     text.push_str(
-        "\n`-`: nothing can be attached there; the fact is lost, or another hook records it less exactly.\n",
+        "\n`-`: nothing can be attached there; the fact is lost, or another hook records it less exactly. \
+         `?`: not tested.\n",
     );
 }
 
 /// Reasons of hooks that are not attached, each once, with the kernels it is true for.
 fn losses(text: &mut String, tested: &[Tested]) {
     let mut reasons: Vec<(&str, &str, Vec<String>)> = Vec::new();
-    for Tested { kernel, outcome } in tested {
+    for Tested { kernel, outcome, .. } in tested {
         for hook in outcome.hooks.iter().filter(|hook| hook.state != "attached") {
             let known = reasons.iter_mut().find(|it| (it.0, it.1) == (&*hook.name, &*hook.reason));
             match known {
@@ -183,7 +192,7 @@ mod tests {
         for line in console.lines() {
             outcome.read(line);
         }
-        Tested { kernel, outcome }
+        Tested { kernel, outcome, extent: Extent::Whole }
     }
 
     #[test]
@@ -195,6 +204,10 @@ mod tests {
             @vm | test result: ok. 3 passed; 0 failed; 0 ignored\n@vm end endings 9.0 exit status: 0\n@vm done";
         let new = "@vm hook tcp_connect\tfentry\tattached\tSYN sent\t\n@vm done";
         let text = document(&[tested(&KERNELS[0], old), tested(&KERNELS[1], new)]);
+        let absent =
+            Tested { kernel: &KERNELS[2], outcome: Outcome::default(), extent: Extent::Quick };
+        let nothing = format!("| {} | not tested yet |  |  |\n", absent.kernel);
+        assert!(document(&[absent]).contains(&nothing));
         for line in [
             "| 5.10-x86_64 | 5.10.0 #1 | `linux-image-5.10_1` | 2026-11-22 abc |",
             "| hook | records | 5.10-x86_64 | 6.1-x86_64 |",

@@ -67,7 +67,7 @@ struct Built {
 }
 
 /// Boots each of `kernels`, runs the tests in it and counts them. A kernel that cannot be had is one
-/// skip. After a whole run `docs/kernels.md` is written anew, from the last whole run on each kernel.
+/// skip. After a whole run `docs/kernels.md` is written anew, from the last run on each kernel.
 pub(crate) fn test(
     root: &Path,
     target: &Path,

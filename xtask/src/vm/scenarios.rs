@@ -24,10 +24,7 @@ const fn slow(program: &'static str) -> Scenario {
 /// In the order in which they run.
 pub(super) const SCENARIOS: &[Scenario] = &[
     all_of("families"),
-    all_of("midlife"),
     all_of("tiers"),
-    all_of("btf_file"),
-    all_of("privilege"),
     all_of("failures"),
     all_of("counters"),
     Scenario {
@@ -36,6 +33,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         is_slow: false,
     },
     all_of("owners"),
+    slow("midlife"),
+    slow("btf_file"),
+    slow("privilege"),
     slow("greeting"),
     slow("filters"),
     Scenario {
