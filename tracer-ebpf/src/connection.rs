@@ -56,10 +56,10 @@ pub(crate) fn open<L: Load>(sk: Sock<L>) {
     }
     let Some(state) = get(key) else { return };
     describe(state, sk);
-    if !filter::passes(state) {
-        let _ = maps::CONNECTIONS.remove(key);
-    } else {
+    if filter::passes(state) {
         announce(state);
+    } else {
+        let _ = maps::CONNECTIONS.remove(key);
     }
 }
 

@@ -3,7 +3,6 @@
 
 #![no_std]
 #![no_main]
-#![expect(clippy::needless_pass_by_value, reason = "the macros of aya pass the context by value")]
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

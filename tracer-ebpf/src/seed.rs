@@ -6,6 +6,8 @@
 //! socket and the insert, is told from a second look, and then single words are written that a hook
 //! would set to the same moment.
 
+use core::cmp::Ordering;
+
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64},
@@ -81,7 +83,8 @@ pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
     if !filter::passes(entry) {
         return;
     }
-    match maps::CONNECTIONS.insert(sk.key(), &*entry, u64::from(BPF_NOEXIST)) {
+    let entry: &ConnectionState = entry;
+    match maps::CONNECTIONS.insert(sk.key(), entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             let (write_seq, rcv_nxt) = (entry.turn_write_seq, entry.first_rcv_nxt);
             look_again(sk, tcp, seen, write_seq, rcv_nxt);
@@ -177,12 +180,10 @@ fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, se
     }
     entry.flags |= flag::EARLIER_TURN;
     entry.turns = 1;
-    entry.direction = if since_sent < since_received {
-        direction::CLIENT
-    } else if since_received < since_sent {
-        direction::SERVER
-    } else {
-        direction::UNKNOWN // within one tick
+    entry.direction = match since_sent.cmp(&since_received) {
+        Ordering::Less => direction::CLIENT,
+        Ordering::Greater => direction::SERVER,
+        Ordering::Equal => direction::UNKNOWN, // within one tick
     };
     let answered = entry.direction != direction::CLIENT;
     entry.current = Turn {
@@ -200,6 +201,7 @@ fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, se
 #[inline(always)]
 fn since_data(tcp: TcpSock<Typed>) -> Option<(u64, u64)> {
     let tick_ns = tick_ns()?;
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what the socket has")]
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() } as u32;
     let since = |then: u32| u64::from(now.wrapping_sub(then)) * tick_ns;
