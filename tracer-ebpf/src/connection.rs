@@ -22,7 +22,8 @@ use tracer_common::{
 use crate::{
     config::{is_set, seconds},
     emit, filter, maps,
-    sock::{Load, Sock, TcpSock, tcp_flag},
+    segment::tcp_flag,
+    sock::{Load, Sock, TcpSock},
 };
 
 /// Now, in nanoseconds of `CLOCK_BOOTTIME`.

@@ -18,7 +18,8 @@ use tracer_common::{
 use crate::{
     config::wake_bytes,
     maps::{self, Scratch},
-    sock::{Probed, Segment, Typed},
+    segment::Segment,
+    sock::{Probed, Typed},
 };
 
 /// Counts one loss.

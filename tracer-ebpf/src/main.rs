@@ -18,6 +18,7 @@ mod filter;
 mod hooks;
 mod maps;
 mod seed;
+mod segment;
 mod sock;
 mod tls;
 

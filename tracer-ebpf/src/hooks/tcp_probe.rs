@@ -19,7 +19,8 @@ use tracer_common::{
 use crate::{
     config::is_traced_port,
     connection, emit, maps,
-    sock::{Load, Probed, Segment, Sock, TcpSock, Typed, tcp_flag},
+    segment::{Segment, tcp_flag},
+    sock::{Load, Probed, Sock, TcpSock, Typed},
 };
 
 /// `(struct sock *sk, struct sk_buff *skb)`
