@@ -15,7 +15,7 @@ use tracer_analysis::{
 };
 use tracer_common::record::{
     ConnectionState, DECRYPTED_PIECE_BYTES, DecryptedReply, OwnerChange, ReplySegment, Turn,
-    TurnBatch, kind,
+    TurnBatch, flag, kind,
 };
 
 const ID: u64 = 7;
@@ -28,6 +28,8 @@ struct Session {
     now_ns: u64,
     offset: u32,
     pieces: u32,
+    /// Whether it was open before the start.
+    midstream: bool,
 }
 
 impl Session {
@@ -44,7 +46,7 @@ impl Session {
             offset: self.offset,
             payload: wire,
             captured: payload.len() as u32 + 20,
-            padding: 0,
+            flags: if self.midstream { flag::MIDSTREAM.into() } else { 0 },
         };
         self.table.reply(&segment, payload);
         self.offset = self.offset.wrapping_add(wire);
@@ -157,7 +159,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut u = Unstructured::new(bytes);
     let clock = Clock { utc_minus_boot_ns: 1_700_000_000_000_000_000 };
     let table = Table::new(Context { host: "mx1".to_owned(), clock }, 2);
-    let mut session = Session { table, now_ns: 4 * TICK_NS, offset: 0, pieces: 0 };
+    let midstream = u.ratio(1, 4).unwrap_or(false);
+    let mut session = Session { table, now_ns: 4 * TICK_NS, offset: 0, pieces: 0, midstream };
     let any = if u.ratio(1, 4).unwrap_or(false) { state(&mut u).ok().flatten() } else { None };
     // The bytes may end within an event.
     let _ = session.events(&mut u);

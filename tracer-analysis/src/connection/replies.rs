@@ -51,8 +51,10 @@ pub(super) struct Replies {
     tls_ns: Option<u64>,
     /// Some replies may be missing from `counts`.
     incomplete: bool,
-    /// Bytes of the stream were never handed over.
+    /// What came before is not known, so no reply is the greeting.
     skipped: bool,
+    /// Bytes are missing after the first that was read: TLS may have begun there.
+    has_gap: bool,
     join: Join,
 }
 
@@ -142,6 +144,7 @@ impl Replies {
         if self.tls.is_none() {
             self.incomplete = true;
             self.skipped = true;
+            self.has_gap = true;
             self.parser = ReplyParser::new();
             self.next = offset;
         }
@@ -217,7 +220,7 @@ impl Replies {
     /// Whether and how the session was encrypted; `None` if the server never spoke, or if TLS may have begun
     /// in what was not handed over.
     pub(super) fn tls(&self) -> Option<Tls> {
-        let whole = self.next > 0 && !self.skipped && self.ahead.is_empty();
+        let whole = self.next > 0 && !self.has_gap && self.ahead.is_empty();
         self.tls.or(whole.then_some(Tls::None))
     }
 

@@ -109,8 +109,9 @@ fn unit_tests() -> Step {
 
 /// Each bench runs once, and nothing is timed.
 fn benches() -> Step {
-    let call =
-        Invocation::cargo().args(["bench", "-p", "tracer-analysis", "--benches", "--", "--test"]);
+    let call = Invocation::cargo()
+        .args(["bench", "-p", "tracer-analysis", "--bench", "lengths", "--bench", "records"])
+        .args(["--", "--test"]);
     Step::check("benches, once", call)
 }
 
