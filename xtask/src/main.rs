@@ -61,6 +61,9 @@ enum Command {
         /// Run only the end-to-end tests on other kernels, in virtual machines: on these, or on all
         #[arg(long, num_args = 0.., value_name = "KERNEL")]
         vm: Option<Vec<String>>,
+        /// On other kernels: only the tests that do not take long; without names, on three kernels
+        #[arg(long, requires = "vm")]
+        quick: bool,
     },
 }
 
@@ -74,8 +77,10 @@ fn main() -> ExitCode {
         }
         Command::Bench { args } => commands::bench::run(&args),
         Command::Dist { arches } => commands::dist::run(&arches),
-        Command::Test { vm: None } => commands::test::run(),
-        Command::Test { vm: Some(kernels) } => commands::test::run_on_kernels(&kernels),
+        Command::Test { vm: None, .. } => commands::test::run(),
+        Command::Test { vm: Some(kernels), quick } => {
+            commands::test::run_on_kernels(&kernels, quick)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -37,19 +37,19 @@ pub(crate) fn run() -> Result<ExitCode> {
     benches().run(&root, &mut tally);
     fuzz::run(&root, &target, &mut tally);
     test_end_to_end(&root, &target, &mut tally);
-    let kernels = vm::always_tested();
-    vm::test(&root, &target, &kernels, vm::Extent::Quick, &mut tally);
     Ok(end(&tally))
 }
 
-/// Runs the end-to-end tests on the kernels of these names, or on all, and nothing else.
-pub(crate) fn run_on_kernels(names: &[String]) -> Result<ExitCode> {
-    let kernels = vm::named(names)?;
+/// Runs the end-to-end tests on the kernels of these names, or on all, and nothing else. `quick`: only those that
+/// do not take long, and without names only on some of the kernels.
+pub(crate) fn run_on_kernels(names: &[String], quick: bool) -> Result<ExitCode> {
+    let kernels = if quick && names.is_empty() { vm::quickly_tested() } else { vm::named(names)? };
+    let extent = if quick { vm::Extent::Quick } else { vm::Extent::Whole };
     let root = workspace::root();
     let target = workspace::target_dir(&root)?;
     let mut tally = Tally::default();
     set_up(&root, &target, &mut tally);
-    vm::test(&root, &target, &kernels, vm::Extent::Whole, &mut tally);
+    vm::test(&root, &target, &kernels, extent, &mut tally);
     Ok(end(&tally))
 }
 

@@ -20,8 +20,8 @@ struct Tested {
     extent: Extent,
 }
 
-/// Writes the document below `root` from the logs of the last runs: a whole one, if there is one, or one of the
-/// plain `cargo xtask test`. A kernel without any is shown as not tested.
+/// Writes the document below `root` from the logs of the last runs: a whole one, if there is one, or a quick
+/// one. A kernel without any is shown as not tested.
 pub(super) fn write(root: &Path, directory: &Path) -> Result<()> {
     let last = |kernel| {
         let runs = [Extent::Whole, Extent::Quick].into_iter();

@@ -18,8 +18,8 @@ pub(crate) struct Kernel {
     pub(super) arch: Arch,
     /// Suites that may have it, each with the metapackage that stands for its newest build.
     sources: &'static [(&'static str, &'static str)],
-    /// Whether the plain `cargo xtask test` boots it.
-    pub(crate) is_always_tested: bool,
+    /// Whether `cargo xtask test --vm --quick` boots it.
+    pub(crate) is_in_quick_run: bool,
 }
 
 /// All of them.
@@ -31,7 +31,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
             ("bullseye-security", "linux-image-cloud-amd64"),
             ("bullseye", "linux-image-cloud-amd64"),
         ],
-        is_always_tested: false,
+        is_in_quick_run: false,
     },
     Kernel {
         version: "6.1",
@@ -40,7 +40,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
             ("bookworm-security", "linux-image-cloud-amd64"),
             ("bookworm", "linux-image-cloud-amd64"),
         ],
-        is_always_tested: true,
+        is_in_quick_run: true,
     },
     Kernel {
         version: "6.12",
@@ -49,7 +49,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
             ("bookworm-security", "linux-image-6.12-cloud-amd64"),
             ("trixie", "linux-image-cloud-amd64"),
         ],
-        is_always_tested: true,
+        is_in_quick_run: true,
     },
     Kernel {
         version: "7",
@@ -58,7 +58,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
             ("trixie-backports", "linux-image-cloud-amd64"),
             ("forky", "linux-image-cloud-amd64"),
         ],
-        is_always_tested: false,
+        is_in_quick_run: false,
     },
     Kernel {
         version: "6.1",
@@ -67,7 +67,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
             ("bookworm-security", "linux-image-cloud-arm64"),
             ("bookworm", "linux-image-cloud-arm64"),
         ],
-        is_always_tested: true,
+        is_in_quick_run: true,
     },
     Kernel {
         version: "6.12",
@@ -76,7 +76,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
             ("bookworm-security", "linux-image-6.12-cloud-arm64"),
             ("trixie", "linux-image-cloud-arm64"),
         ],
-        is_always_tested: false,
+        is_in_quick_run: false,
     },
 ];
 

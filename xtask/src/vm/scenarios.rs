@@ -9,7 +9,7 @@ pub(super) struct Scenario {
     pub(super) program: &'static str,
     /// The tests that are left out: words in their names, each with the reason.
     pub(super) without: &'static [(&'static str, &'static str)],
-    /// Only where the machine was asked for, not in the plain `cargo xtask test`.
+    /// Left out of `cargo xtask test --vm --quick`.
     pub(super) is_slow: bool,
 }
 
