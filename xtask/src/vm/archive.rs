@@ -1,6 +1,7 @@
 //! Packages of Debian suites, fetched by an apt with lists, state and cache of its own: the sources and the
 //! packages of this machine stay as they are.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +13,9 @@ use crate::static_build::Arch;
 
 /// Debian's keys, of `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Where a machine whose own sources are not Debian's fetches from.
-const MIRROR: &str = "http://deb.debian.org/debian";
-/// The same for the suites of security updates.
-const SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+/// Variable with the address of a mirror of Debian, for machines whose own sources are not Debian's. That of
+/// security updates is the same with `-security` behind it.
+const MIRROR: &str = "SMTPTRACE_DEBIAN_MIRROR";
 
 /// One suite for one architecture.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Archive {
         }
         let acquire = Invocation::new("apt-config").args(["dump", "Acquire"]).answer();
         write(&directory.join("status"), "")?;
-        write(&directory.join("etc/sources.list"), &source(suite))?;
+        write(&directory.join("etc/sources.list"), &source(suite)?)?;
         write(&directory.join("apt.conf"), &configuration(&directory, arch, acquire.as_deref()))?;
         let archive = Self { directory };
         archive
@@ -131,18 +131,21 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The line of the list of sources for `suite`, from the mirror that this machine uses itself.
-fn source(suite: &str) -> String {
+fn source(suite: &str) -> Result<String> {
     let targets = Invocation::new("apt-get")
         .args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
         .answer()
         .unwrap_or_default();
-    let (name, otherwise) = if suite.ends_with("-security") {
-        ("debian-security", SECURITY_MIRROR)
-    } else {
-        ("debian", MIRROR)
-    };
-    let mirror = mirror(&targets, name).unwrap_or(otherwise);
-    format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n")
+    let name = if suite.ends_with("-security") { "debian-security" } else { "debian" };
+    let own = env::var(MIRROR).ok();
+    let own = own.map(|address| address + name.trim_start_matches("debian"));
+    let mirror = own.as_deref().or_else(|| mirror(&targets, name)).with_context(|| {
+        format!(
+            "the sources of this machine's apt have no address that ends in {name}: set {MIRROR} to that \
+             of a mirror of Debian"
+        )
+    })?;
+    Ok(format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
 }
 
 /// Among the addresses of the machine's sources, one a line, the one that ends in `name`.
