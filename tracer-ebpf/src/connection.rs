@@ -15,7 +15,8 @@ use tracer_common::{
     config::setting,
     counters::{hook, reason},
     record::{
-        ConnectionState, IDLE_NS, Opened, OwnerChange, TURN_BATCH, Turn, direction, flag, kind,
+        ConnectionState, Holder, IDLE_NS, Opened, OwnerChange, TURN_BATCH, Turn, direction, flag,
+        kind,
     },
 };
 
@@ -56,7 +57,7 @@ pub(crate) fn open<L: Load>(sk: Sock<L>) {
         return;
     }
     let Some(state) = get(key) else { return };
-    describe(state, sk);
+    describe(state, sk, &current_holder());
     if filter::passes(state) {
         announce(state);
     } else {
@@ -80,9 +81,22 @@ fn is_first_of(cgroup: u64) -> bool {
     maps::CGROUPS.get_ptr(cgroup).is_none() && maps::CGROUPS.insert(cgroup, 1, 0).is_ok()
 }
 
-/// Fills in who connects from where to where.
+/// The current process, as the one that holds a connection.
 #[inline(always)]
-fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
+fn current_holder() -> Holder {
+    Holder {
+        // SAFETY: the helper has no preconditions.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        pid: current_process(),
+        uid: (bpf_get_current_uid_gid() & 0xffff_ffff) as u32,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}
+
+/// Fills an empty entry in with who holds the connection, from where to where it goes, and that it is seen
+/// from now on.
+#[inline(always)]
+pub(crate) fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>, holder: &Holder) {
     state.kind = kind::CLOSED;
     state.batch.kind = kind::TURNS;
     state.start_ns = now_ns();
@@ -91,19 +105,17 @@ fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>) {
     state.dst = sk.destination();
     state.dport = sk.dport();
     state.netns = sk.netns();
-    state.pid = current_process();
-    state.owner = state.pid;
-    state.uid = (bpf_get_current_uid_gid() & 0xffff_ffff) as u32;
-    state.batch.comm = bpf_get_current_comm().unwrap_or_default();
+    state.cgroup = holder.cgroup;
+    state.pid = holder.pid;
+    state.owner = holder.pid;
+    state.uid = holder.uid;
+    state.batch.comm = holder.comm;
     if is_set(setting::REPLIES) {
         state.flags = flag::REPLIES;
     }
-    // SAFETY: neither helper has preconditions.
-    let cpu = unsafe {
-        state.cgroup = bpf_get_current_cgroup_id();
-        bpf_get_smp_processor_id()
-    };
-    // Two connects on one CPU cannot begin in the same nanosecond.
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    // Two connections on one CPU cannot be met first in the same nanosecond.
     state.id = state.start_ns << 12 | u64::from(cpu & 0xfff);
     state.batch.id = state.id;
 }

@@ -8,19 +8,15 @@
 
 use core::cmp::Ordering;
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64},
-};
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_jiffies64};
 use tracer_common::{
-    config::setting,
     counters::{hook, reason},
-    record::{ConnectionState, Holder, Turn, direction, flag, kind},
+    record::{ConnectionState, Holder, Turn, direction, flag},
 };
 
 use crate::{
-    config::{is_set, is_traced_port, tick_ns},
-    connection::{announce, count, current_process, established, get, now_ns},
+    config::{is_traced_port, tick_ns},
+    connection::{announce, count, current_process, describe, established, get, now_ns},
     emit, filter, maps,
     sock::{Sock, TcpSock, Typed, state},
 };
@@ -74,6 +70,10 @@ fn fins(state: i32) -> (bool, bool) {
 /// Makes an entry for `sk`, which [`is_wanted`] and which `holder` has open, if it passes the filters.
 #[inline(always)]
 pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
+    let Some(empty) = maps::EMPTY.get(0) else { return };
+    if maps::SEED.set(0, empty, 0).is_err() {
+        return; // does not happen to an array that has an entry 0
+    }
     let Some(entry) = maps::SEED.get_ptr_mut(0) else { return };
     // SAFETY: the map has an entry 0, which only the one thread that reads an iterator writes.
     let entry = unsafe { &mut *entry };
@@ -95,47 +95,6 @@ pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
     }
 }
 
-/// Fills in who holds it, from where to where it goes, and what is not known.
-#[inline(always)]
-fn describe(entry: &mut ConnectionState, sk: Sock<Typed>, holder: &Holder) {
-    let now = now_ns();
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    entry.kind = kind::CLOSED;
-    entry.id = now << 12 | u64::from(cpu & 0xfff);
-    entry.start_ns = now;
-    entry.first_byte_ns = 0;
-    entry.idle_from_ns = 0;
-    entry.idle_until_ns = 0;
-    entry.rst_received_ns = 0;
-    entry.rst_sent_ns = 0;
-    entry.last_retransmit_ns = 0;
-    entry.closed_ns = 0;
-    entry.cgroup = holder.cgroup;
-    entry.src = sk.source();
-    entry.dst = sk.destination();
-    entry.netns = sk.netns();
-    entry.pid = holder.pid;
-    entry.owner = holder.pid;
-    entry.uid = holder.uid;
-    entry.errno = 0;
-    entry.unacked = 0;
-    entry.keepalive_idle_s = 0;
-    entry.dport = sk.dport();
-    entry.peer_ttl = 0;
-    entry.peer_ttl_min = 0;
-    entry.peer_ttl_max = 0;
-    entry.closing_ttl = 0;
-    entry.tls = 0;
-    entry.tls_column = 0;
-    entry.tls_pieces = 0;
-    entry.padding = 0;
-    entry.batch.kind = kind::TURNS;
-    entry.batch.count = 0;
-    entry.batch.id = entry.id;
-    entry.batch.comm = holder.comm;
-}
-
 /// Fills in how far the connection has come.
 #[inline(always)]
 fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: i32) {
@@ -151,19 +110,10 @@ fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, se
     entry.bytes_sent_before = tcp.bytes_sent();
     entry.bytes_received_before = tcp.bytes_received().saturating_sub(u64::from(fin));
     entry.retransmits_before = tcp.total_retrans();
-    entry.bytes_sent = 0;
-    entry.bytes_received = 0;
-    entry.retransmits = 0;
     entry.turn_write_seq = tcp.write_seq();
     entry.turn_rcv_nxt = tcp.rcv_nxt().wrapping_sub(fin);
     entry.first_rcv_nxt = entry.turn_rcv_nxt;
-    entry.flags = flag::MIDLIFE;
-    if is_set(setting::REPLIES) {
-        entry.flags |= flag::REPLIES;
-    }
-    entry.direction = direction::NONE;
-    entry.turns = 0;
-    entry.last_data_ns = now;
+    entry.flags |= flag::MIDLIFE;
     if !open {
         return;
     }
