@@ -38,19 +38,11 @@ fn trial(args: &HookArgs) -> Settings {
         tier: args.hooks,
         btf: args.btf.clone(),
         ports: vec![u16::MAX],
-        networks: Vec::new(),
-        pids: Vec::new(),
-        uids: Vec::new(),
-        comms: Vec::new(),
-        netns: Vec::new(),
-        cgroups: Vec::new(),
-        include_loopback: false,
         replies: true,
         tls_probes: true,
-        tls_libraries: Vec::new(),
-        seed_by: None,
         ring_size: 4096,
         max_connections: 1,
+        ..Settings::default()
     }
 }
 

@@ -70,19 +70,10 @@ fn trial(settings: &Settings, ports: Vec<u16>) -> Settings {
         tier: settings.tier,
         btf: settings.btf.clone(),
         ports,
-        networks: Vec::new(),
-        pids: Vec::new(),
-        uids: Vec::new(),
-        comms: Vec::new(),
-        netns: Vec::new(),
-        cgroups: Vec::new(),
         include_loopback: true,
-        replies: false,
-        seed_by: None,
-        tls_probes: false,
-        tls_libraries: Vec::new(),
         ring_size: 1 << 16,
         max_connections: 64,
+        ..Settings::default()
     }
 }
 

@@ -28,8 +28,8 @@ const TLS_CALLS: u32 = 16_384;
 /// The object that `build.rs` built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
 
-/// What the kernel side is to trace.
-#[derive(Debug, Clone)]
+/// What the kernel side is to trace. The default has no port and no room: it traces nothing.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// Hooks that may be used.
     pub(crate) tier: Tier,
@@ -200,22 +200,13 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            tier: Tier::Auto,
-            btf: None,
             ports: vec![25, 65_535],
-            networks: Vec::new(),
             pids: vec![7],
-            uids: Vec::new(),
-            comms: Vec::new(),
-            netns: Vec::new(),
             cgroups: vec![7],
-            include_loopback: false,
             replies: true,
-            tls_probes: false,
-            tls_libraries: Vec::new(),
-            seed_by: None,
             ring_size: 4096,
             max_connections: 10,
+            ..Settings::default()
         }
     }
 
