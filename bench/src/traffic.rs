@@ -13,7 +13,7 @@ use tests::{
     lab::{Lab, SERVER_V4},
     namespace::Namespace,
     postfix::{Postfix, Starttls},
-    server::{self, Script, Server},
+    server::{self, Server},
     session::Session,
     sink::Sink,
     tls_client::TlsClient,
@@ -59,13 +59,11 @@ impl Scene {
     /// Builds the network and starts the server.
     pub(crate) fn up(kind: Kind) -> Result<Self> {
         let lab = Lab::up()?;
-        let address = lab.server_v4();
         let server = match kind {
-            Kind::Cleartext => {
-                let script = Script::mail_server("220 server.test ESMTP");
-                Served::Script(Server::start(&lab.server, address, script)?)
+            Kind::Cleartext => Served::Script(Server::mail(&lab)?),
+            Kind::Tls => {
+                Served::Postfix(Postfix::receiver(&lab, lab.server_v4(), Starttls::Offered)?)
             }
-            Kind::Tls => Served::Postfix(Postfix::receiver(&lab, address, Starttls::Offered)?),
         };
         Ok(Self { lab, kind, _server: server })
     }

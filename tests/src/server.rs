@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::namespace::Namespace;
+use crate::{lab::Lab, namespace::Namespace};
 
 /// One thing that the server does on a connection.
 #[derive(Debug, Clone)]
@@ -142,6 +142,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// Serves as a mail server does, on the first IPv4 address of `lab`'s server.
+    pub fn mail(lab: &Lab) -> Result<Self> {
+        let script = Script::mail_server("220 server.test ESMTP");
+        Self::start(&lab.server, lab.server_v4(), script)
+    }
+
     /// Listens on `address` in `namespace` and plays `script` on each connection.
     pub fn start(namespace: &Namespace, address: SocketAddr, script: Script) -> Result<Self> {
         let listener = Arc::new(listen(namespace, address)?);

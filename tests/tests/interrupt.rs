@@ -14,7 +14,7 @@ use tests::{
     lab::Lab,
     namespace::run,
     prerequisite::{Prerequisite, report_skip, skipped},
-    server::{Script, Server},
+    server::Server,
     session::Session,
     tracer::Tracer,
     wait,
@@ -22,11 +22,6 @@ use tests::{
 
 const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
 const PATIENCE: Duration = Duration::from_secs(5);
-
-fn mail_server(lab: &Lab) -> Server {
-    let script = Script::mail_server("220 server.test ESMTP");
-    Server::start(&lab.server, lab.server_v4(), script).unwrap()
-}
 
 fn open(lab: &Lab) -> Session {
     let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
@@ -37,7 +32,7 @@ fn open(lab: &Lab) -> Session {
 /// One connection ends, one is open when `signal` comes: both must be recorded.
 fn check_signal(signal: Signal) {
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     open(&lab).quit().unwrap();
     lab.wait_for_ends(PATIENCE).unwrap();
@@ -80,7 +75,7 @@ fn duration() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let tracer = Tracer::start_with(&lab, &["--duration", "2s"]).unwrap();
     let start = Instant::now();
     open(&lab).quit().unwrap();
@@ -99,7 +94,7 @@ fn killed() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     for _ in 0..SESSIONS {
         open(&lab).quit().unwrap();
@@ -160,7 +155,7 @@ fn the_next_tracer_starts_while_another_runs() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let port = lab.port().to_string();
     let first = Tracer::start(&lab).unwrap();
     let second = Tracer::start_raw(&lab.file("second.jsonl"), &["--dport", &port]).unwrap();

@@ -9,7 +9,7 @@ use tests::{
     lab::{Lab, server_v4},
     prerequisite::{Prerequisite, skipped},
     recording::Recording,
-    server::{Script, Server},
+    server::Server,
     session::{Session, failing_connect},
     terminal::Terminal,
     tracer, wait,
@@ -19,11 +19,6 @@ const NEEDS: [Prerequisite; 3] =
     [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Tmux];
 const PATIENCE: Duration = Duration::from_secs(30);
 const SESSIONS: usize = 23;
-
-fn mail_server(lab: &Lab) -> Server {
-    let script = Script::mail_server("220 server.test ESMTP");
-    Server::start(&lab.server, lab.server_v4(), script).unwrap()
-}
 
 fn send(lab: &Lab) {
     let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
@@ -82,7 +77,7 @@ fn shows_what_was_sent() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let (served, closed) = ("10.71.2.2", "10.71.2.3");
     let terminal = Terminal::open(120, 40).unwrap();
     let file = lab.file("recording.jsonl");
@@ -218,7 +213,7 @@ fn every_way_out_gives_the_terminal_back() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let terminal = Terminal::open(80, 24).unwrap();
     let ways: [(&str, &dyn Fn()); 4] = [
         ("Ctrl-C", &|| terminal.press(&["C-c"]).unwrap()),
@@ -249,7 +244,7 @@ fn an_error_gives_the_terminal_back_and_is_told() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = mail_server(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let terminal = Terminal::open(100, 30).unwrap();
     let file = lab.file("small.jsonl");
     // Blocks of 512 or 1024 bytes.

@@ -22,7 +22,7 @@ use tests::{
     privileges::{as_nobody_with, ensure_given_up, kept_for_maps, open_to_all, threads},
     recording::Recording,
     scrape,
-    server::{Script, Server},
+    server::Server,
     session::{Session, failing_connect},
     terminal::Terminal,
     tracer::{self, Tracer},
@@ -36,11 +36,6 @@ const PERFMON: u64 = 1 << 38;
 const CHECKPOINT_RESTORE: u64 = 1 << 40;
 const SYS_ADMIN: u64 = 1 << 21;
 const SYS_PTRACE: u64 = 1 << 19;
-
-fn serve(lab: &Lab) -> Server {
-    let script = Script::mail_server("220 server.test ESMTP");
-    Server::start(&lab.server, lab.server_v4(), script).unwrap()
-}
 
 /// One session with two messages.
 fn send(lab: &Lab) {
@@ -91,7 +86,7 @@ fn nothing_is_left_while_it_traces() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = serve(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
     send(&lab);
@@ -108,7 +103,7 @@ fn everything_works_with_nothing_left() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = serve(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let address = scrape::free_address().unwrap();
     let journal_socket = lab.file("journal");
     let journal = Journal::listen(&journal_socket).unwrap();
@@ -162,7 +157,7 @@ fn a_recording_goes_on_in_new_files() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = serve(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let pieces = || {
         let all = fs::read_dir(lab.directory()).unwrap().map(|entry| entry.unwrap().path());
         let is_piece = |path: &PathBuf| path.to_string_lossy().contains("piece-");
@@ -198,7 +193,7 @@ fn the_live_view_works_with_nothing_left() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let _server = serve(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let terminal = Terminal::open(100, 30).unwrap();
     let binary = tracer::binary().canonicalize().unwrap();
     let (port, recording) = (lab.port(), lab.file("live.jsonl"));
@@ -224,7 +219,7 @@ fn two_capabilities_are_enough_without_root() {
     }
     let lab = Lab::up().unwrap();
     open_to_all(lab.directory()).unwrap();
-    let _server = serve(&lab);
+    let _server = Server::mail(&lab).unwrap();
     let recording = lab.file("recording.jsonl");
     let port = lab.port().to_string();
     let arguments = ["--dport", port.as_str()];
