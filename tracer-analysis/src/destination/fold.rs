@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     connection::{Connection, Family},
-    destination::{Aggregate, Course, Group, Grouping, Groups, OTHER, Timeline, group::Cell},
+    destination::{
+        Aggregate, Course, Group, Grouping, Groups, OTHER, Senders, Timeline, group::Cell,
+    },
     utc::Utc,
 };
 
@@ -27,6 +29,7 @@ pub struct Fold {
     /// Of all connections: more precise than the sum of those of the destinations.
     timeline: Timeline,
     course: Course,
+    senders: Senders,
     window: Option<(Utc, Utc)>,
 }
 
@@ -84,6 +87,7 @@ impl Fold {
             others: Families::default(),
             timeline: Timeline::default(),
             course: Course::default(),
+            senders: Senders::default(),
             window: None,
         }
     }
@@ -93,6 +97,7 @@ impl Fold {
         self.extend_window(connection.start, connection.end());
         self.timeline.add(connection);
         self.course.add(connection);
+        self.senders.add(connection);
         let host =
             connection.banner_host.as_deref().map(normal_host).filter(|host| !host.is_empty());
         self.cell(connection.dst.to_canonical(), host.as_deref()).add(connection);
@@ -106,6 +111,7 @@ impl Fold {
         self.timeline.merge(&other.timeline);
         self.timeline.shrink();
         self.course.merge(&other.course);
+        self.senders.merge(&other.senders);
         for (&address, theirs) in &other.addresses {
             let named = theirs.hosts.iter().map(|(host, cell)| (Some(host.as_ref()), cell));
             let nameless = theirs.nameless.iter().map(|cell| (None, cell));
@@ -159,6 +165,11 @@ impl Fold {
     /// The host that most connections to `address` showed in their greeting.
     pub fn usual_host(&self, address: IpAddr) -> Option<&str> {
         self.addresses.get(&address.to_canonical())?.usual_host()
+    }
+
+    /// Who opened these connections.
+    pub const fn senders(&self) -> &Senders {
+        &self.senders
     }
 
     /// Number of destinations that are kept apart at most.

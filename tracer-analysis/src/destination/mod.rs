@@ -21,10 +21,12 @@ mod pressure;
 mod proportion;
 mod reception;
 mod reuse;
+mod senders;
 mod steady;
 mod survival;
 mod throttling;
 mod timeline;
+mod who;
 
 pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
 pub use arrivals::Arrivals;
@@ -41,10 +43,12 @@ pub use messages::{Counted, Messages};
 pub use pressure::{Minute, Moment};
 pub use reception::Reception;
 pub use reuse::MissedReuse;
+pub use senders::{SENDERS, Senders, Sent};
 pub use steady::{Carried, Steady, SteadyFold, Tallies};
 pub use survival::{Observed, Step, kaplan_meier, thinned};
 pub use throttling::{Ends, Throttling};
 pub use timeline::{Peak, Timeline};
+pub use who::{SenderKind, Who};
 
 #[cfg(test)]
 pub(crate) mod sample;

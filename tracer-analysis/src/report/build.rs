@@ -7,7 +7,8 @@ use crate::{
     recording::{Filters, Trust},
     report::{
         Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
-        IdleLimit, OverTime, PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
+        IdleLimit, OverTime, PerMinute, Report, ReportKind, SCHEMA, Sender, SendersOmitted,
+        TracerCpu, Window,
     },
     utc::Utc,
     verdict,
@@ -81,6 +82,8 @@ impl Report {
             totals,
             destinations,
             destinations_omitted,
+            senders: Sender::all(fold.senders()),
+            senders_omitted: SendersOmitted::new(fold.senders()),
             verdicts,
         }
     }
@@ -251,6 +254,6 @@ fn sum_missed_reuse(totals: &mut Destination, destinations: &[Destination]) {
 type Summarize = fn(&Distribution) -> HistogramSummary;
 
 /// To the nearest multiple of `1 / steps`.
-fn rounded(value: f64, steps: f64) -> f64 {
+pub(super) fn rounded(value: f64, steps: f64) -> f64 {
     (value * steps).round() / steps
 }

@@ -5,6 +5,7 @@ mod idle_limit;
 mod intervals;
 mod model;
 mod over_time;
+mod senders;
 
 pub use build::{Context, TOTAL};
 pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
@@ -14,8 +15,11 @@ pub use model::{
     PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
 };
 pub use over_time::OverTime;
+pub use senders::{Sender, SendersOmitted};
 
 #[cfg(test)]
 mod over_time_tests;
+#[cfg(test)]
+mod senders_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::{
     connection::{EndCause, TransactionsMethod},
     destination::{Counted, GroupBy, HistogramSummary, Prefixes},
     recording::{Filters, Trust},
-    report::{IdleLimit, OverTime},
+    report::{IdleLimit, OverTime, Sender, SendersOmitted},
     utc::Utc,
     verdict::Verdict,
 };
@@ -64,6 +64,13 @@ pub struct Report {
     pub destinations: Vec<Destination>,
     /// What was over the limit and went to `~other`.
     pub destinations_omitted: DestinationsOmitted,
+    /// Who opened these connections, worst first: by connections that failed, died or were turned away, then by
+    /// connections. `~other`, if there is one, is last. Empty in reports of versions that did not tell.
+    #[serde(default)]
+    pub senders: Vec<Sender>,
+    /// What was over the limit and went to the sender `~other`.
+    #[serde(default)]
+    pub senders_omitted: SendersOmitted,
     /// Conclusions, the worst first; none in reports of versions that drew none.
     #[serde(default, deserialize_with = "null_is_none_drawn")]
     pub verdicts: Vec<Verdict>,

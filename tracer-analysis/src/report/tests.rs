@@ -11,7 +11,7 @@ use crate::{
     utc::Utc,
 };
 
-fn context() -> Context {
+pub(super) fn context() -> Context {
     Context {
         hosts: vec!["mx1.example.net".to_owned()],
         version: "0.1.0".to_owned(),

@@ -1,0 +1,124 @@
+//! Senders: what the connections that one service, container or command opened have in common.
+
+use crate::{
+    connection::{Connection, EndCause},
+    destination::{Reception, who::Who},
+};
+
+/// Senders that are kept apart; the connections of further ones are added up.
+pub const SENDERS: usize = 1_000;
+
+/// Counts of the connections of one sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// All connections, also failed and open ones.
+    pub connections: u64,
+    /// Those that were never established, although they ended.
+    pub connect_failures: u64,
+    /// Established ones that died: reset, timed out, or closed without an answer.
+    pub died: u64,
+    /// Still open when tracing ended.
+    pub open: u64,
+    /// Those that the server turned away ([`Reception::Refused`]).
+    pub turned_away: u64,
+    /// Established ones whose messages are known.
+    pub counted: u64,
+    /// Those of them that carried a message.
+    pub carrying: u64,
+    /// Messages handed over.
+    pub transactions: u64,
+    /// Connections whose replies in cleartext are known.
+    pub read: u64,
+    /// Replies 421 of these.
+    pub replies_421: u64,
+    /// Replies 400 to 499, 421 included.
+    pub replies_4xx: u64,
+    /// Replies 500 to 599.
+    pub replies_5xx: u64,
+}
+
+impl Sent {
+    fn add(&mut self, connection: &Connection) {
+        self.connections += 1;
+        self.connect_failures += u64::from(connection.failed());
+        self.died += u64::from(connection.died());
+        self.open += u64::from(connection.end_cause == EndCause::Open);
+        self.turned_away += u64::from(Reception::of(connection) == Reception::Refused);
+        if let Some(messages) = connection.transactions.filter(|_| connection.established()) {
+            self.counted += 1;
+            self.carrying += u64::from(messages > 0);
+            self.transactions += u64::from(messages);
+        }
+        if let Some(replies) = &connection.replies {
+            let sum = |codes| replies.range(codes).map(|(_, n)| u64::from(*n)).sum::<u64>();
+            self.read += 1;
+            self.replies_421 += sum(421..=421);
+            self.replies_4xx += sum(400..=499);
+            self.replies_5xx += sum(500..=599);
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.connect_failures += other.connect_failures;
+        self.died += other.died;
+        self.open += other.open;
+        self.turned_away += other.turned_away;
+        self.counted += other.counted;
+        self.carrying += other.carrying;
+        self.transactions += other.transactions;
+        self.read += other.read;
+        self.replies_421 += other.replies_421;
+        self.replies_4xx += other.replies_4xx;
+        self.replies_5xx += other.replies_5xx;
+    }
+
+    /// Connections that failed, died or were turned away.
+    pub const fn bad(&self) -> u64 {
+        self.connect_failures + self.died + self.turned_away
+    }
+}
+
+/// All senders so far: the first [`SENDERS`] apart, the others together.
+#[derive(Debug, Clone, Default)]
+pub struct Senders {
+    /// In the order of `Who`.
+    known: Vec<(Who<Box<str>>, Sent)>,
+    others: Sent,
+}
+
+impl Senders {
+    /// Adds one connection. Takes memory only for a sender that is new.
+    pub fn add(&mut self, connection: &Connection) {
+        self.of(Who::of(connection)).add(connection);
+    }
+
+    /// Adds all connections of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (who, sent) in &other.known {
+            self.of(who.as_ref()).merge(sent);
+        }
+        self.others.merge(&other.others);
+    }
+
+    /// Those that are kept apart, in no order that means anything.
+    pub fn known(&self) -> impl Iterator<Item = (Who<&str>, &Sent)> {
+        self.known.iter().map(|(who, sent)| (who.as_ref(), sent))
+    }
+
+    /// The connections of all others.
+    pub const fn others(&self) -> &Sent {
+        &self.others
+    }
+
+    fn of(&mut self, who: Who<&str>) -> &mut Sent {
+        match self.known.binary_search_by(|(known, _)| known.as_ref().cmp(&who)) {
+            Ok(at) => &mut self.known[at].1,
+            Err(_) if self.known.len() >= SENDERS => &mut self.others,
+            Err(at) => {
+                self.known.insert(at, (who.to_owned(), Sent::default()));
+                &mut self.known[at].1
+            }
+        }
+    }
+}

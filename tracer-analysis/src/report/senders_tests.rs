@@ -1,0 +1,187 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::tests::context;
+use crate::{
+    connection::Connection,
+    destination::{
+        Fold, GroupBy, OTHER, SENDERS, SenderKind,
+        sample::{any_connection, connection, failed},
+    },
+    report::{Report, Sender},
+};
+
+const ID: &str = "6df79a0a53f3a1ec1d7a0d0a6d8f3b2c9f5e4d3c2b1a09f8e7d6c5b4a3928170";
+
+fn report(all: &[Connection]) -> Report {
+    let mut fold = Fold::new(10);
+    all.iter().for_each(|connection| fold.add(connection));
+    Report::new(&fold, GroupBy::Address, context())
+}
+
+/// A connection that carried `messages`, from a container, a unit, a network namespace and a command.
+fn from(
+    container: Option<&str>,
+    unit: Option<&str>,
+    netns_name: Option<&str>,
+    comm: Option<&str>,
+    messages: u32,
+) -> Connection {
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    Connection {
+        container: owned(container),
+        unit: owned(unit),
+        netns_name: owned(netns_name),
+        netns: Some(4_026_531_840),
+        comm: owned(comm),
+        transactions: Some(messages),
+        ..connection("192.0.2.1", 0, 5_000_000)
+    }
+}
+
+fn only(connection: Connection) -> Sender {
+    let mut report = report(&[connection]);
+    assert_eq!(report.senders.len(), 1);
+    report.senders.remove(0)
+}
+
+#[test]
+fn the_clearest_name_is_taken() {
+    let id = "container 6df79a0a53f3";
+    for (container, unit, netns, comm, kind, name) in [
+        (
+            None,
+            Some("postfix@-.service"),
+            None,
+            Some("smtp"),
+            SenderKind::Unit,
+            "postfix@-.service",
+        ),
+        (
+            None,
+            Some("session-3.scope"),
+            None,
+            Some("swaks"),
+            SenderKind::Command,
+            "swaks in session-3.scope",
+        ),
+        (None, Some("session-3.scope"), None, None, SenderKind::Unit, "session-3.scope"),
+        (None, Some("session-.scope"), None, Some("x"), SenderKind::Unit, "session-.scope"),
+        (Some(ID), None, None, Some("smtp"), SenderKind::Container, id),
+        (Some("mail"), None, None, Some("smtp"), SenderKind::Container, "container mail"),
+        (
+            Some("mail"),
+            Some("exim4.service"),
+            None,
+            None,
+            SenderKind::Container,
+            "exim4.service in container mail",
+        ),
+        (None, None, Some("mail"), Some("smtp"), SenderKind::Netns, "smtp in netns mail"),
+        (None, None, Some("mail"), None, SenderKind::Netns, "netns mail"),
+        (None, None, None, Some("smtp"), SenderKind::Command, "command smtp"),
+        (None, None, None, None, SenderKind::Unknown, "not known"),
+    ] {
+        let sender = only(from(container, unit, netns, comm, 1));
+        assert_eq!((sender.name.as_str(), sender.kind), (name, kind));
+        assert_eq!(sender.container.as_deref(), container);
+        assert_eq!(sender.unit.as_deref(), unit);
+    }
+}
+
+#[test]
+fn processes_and_namespaces_of_a_unit_are_one_sender() {
+    let unit = |comm, netns| Connection {
+        netns: Some(netns),
+        ..from(None, Some("postfix@-.service"), None, Some(comm), 1)
+    };
+    assert_eq!(report(&[unit("smtp", 1), unit("lmtp", 2)]).senders.len(), 1);
+    let bare = |netns| Connection { netns: Some(netns), ..from(None, None, None, Some("smtp"), 1) };
+    let report = report(&[bare(1), bare(2)]);
+    assert_eq!(report.senders.iter().map(|it| it.netns).collect::<Vec<_>>(), [Some(1), Some(2)]);
+}
+
+#[test]
+fn counts_of_each() {
+    let unit = |messages| from(None, Some("exim4.service"), None, None, messages);
+    let refused = Connection {
+        banner_code: Some(421),
+        transactions: Some(0),
+        replies: Some(BTreeMap::from([(421, 1)])),
+        container: Some(ID.to_owned()),
+        ..connection("192.0.2.1", 0, 1)
+    };
+    let put_off = Connection {
+        replies: Some(BTreeMap::from([(220, 1), (450, 2), (550, 3)])),
+        container: Some(ID.to_owned()),
+        ..connection("192.0.2.1", 0, 1)
+    };
+    let vain = Connection {
+        container: Some(ID.to_owned()),
+        ..failed("192.0.2.2", 0, 100, "ECONNREFUSED")
+    };
+    let report = report(&[unit(3), unit(1), refused, put_off, vain]);
+    let [bad, good] = &report.senders[..] else { panic!("{:?}", report.senders) };
+    assert_eq!(bad.container.as_deref(), Some(ID), "the worst comes first");
+    assert_eq!((bad.connections, bad.connect_failures, bad.turned_away), (3, 1, 1));
+    assert_eq!((bad.counted_connections, bad.transactions, bad.reuse_ratio), (1, Some(0), None));
+    let replies = (bad.read_connections, bad.replies_421, bad.replies_4xx, bad.replies_5xx);
+    assert_eq!(replies, (2, Some(1), Some(3), Some(3)));
+    assert_eq!((good.connections, good.transactions, good.reuse_ratio), (2, Some(4), Some(0.5)));
+    assert_eq!(good.messages_per_connection, Some(2.0));
+    assert_eq!((good.read_connections, good.replies_4xx), (0, None), "not read is not 0");
+}
+
+#[test]
+fn the_number_of_senders_is_bounded() {
+    let one = |n: usize| from(Some(&format!("c{n}")), None, None, None, 1);
+    let all: Vec<_> = (0..SENDERS + 20).map(one).chain([one(0)]).collect();
+    let report = report(&all);
+    assert_eq!(report.senders.len(), SENDERS + 1);
+    let other = report.senders.last().unwrap();
+    assert_eq!((other.name.as_str(), other.kind, &other.host), (OTHER, SenderKind::Other, &None));
+    assert_eq!((other.connections, report.senders_omitted.connections), (20, 20));
+    assert_eq!(report.senders_omitted.limit, SENDERS as u64);
+    assert_eq!(report.senders[0].connections, 2, "one that is known is still added to");
+}
+
+fn any_sender() -> impl Strategy<Value = Connection> {
+    let text = || prop::option::of("[abc]");
+    (any_connection(), text(), text(), text(), text(), 0..2_u8).prop_map(
+        |(connection, container, unit, netns_name, comm, host)| Connection {
+            container,
+            unit,
+            netns_name,
+            comm,
+            host: format!("mx{host}"),
+            ..connection
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn they_add_up_to_the_totals(all in prop::collection::vec(any_sender(), 0..60), at in 0..60_usize) {
+        let whole = report(&all);
+        let sum = |of: fn(&Sender) -> u64| whole.senders.iter().map(of).sum::<u64>();
+        let totals = &whole.totals;
+        prop_assert_eq!(sum(|it| it.connections), totals.connections);
+        prop_assert_eq!(sum(|it| it.connect_failures), totals.connect_failures);
+        prop_assert_eq!(sum(|it| it.died), totals.died);
+        prop_assert_eq!(sum(|it| it.open), totals.open);
+        prop_assert_eq!(sum(|it| it.counted_connections), totals.counted_connections);
+        prop_assert_eq!(sum(|it| it.transactions.unwrap_or(0)), totals.transactions.unwrap_or(0));
+        // Two parts of a recording, in either order, are the whole.
+        let (first, second) = all.split_at(at.min(all.len()));
+        let mut merged = Fold::new(10);
+        for part in [second, first] {
+            let mut fold = Fold::new(10);
+            part.iter().for_each(|connection| fold.add(connection));
+            merged.merge(&fold);
+        }
+        prop_assert_eq!(Report::new(&merged, GroupBy::Address, context()).senders, whole.senders);
+    }
+}
