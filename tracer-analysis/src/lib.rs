@@ -16,6 +16,7 @@ pub mod mta;
 pub mod origin;
 pub mod recording;
 pub mod report;
+pub mod selection;
 pub mod smtp;
 pub mod utc;
 pub mod verdict;

@@ -25,19 +25,39 @@ const ID: usize = 64;
 /// Reads the path of a cgroup, from the root of the hierarchy.
 pub fn origin(path: &str) -> Origin<'_> {
     let mut origin = Origin::default();
-    let mut parent = "";
-    for component in path.split('/') {
-        if let Some(container) = container(component, parent) {
-            origin = Origin { container: Some(container), unit: None };
-        } else if UNITS
-            .iter()
-            .any(|suffix| component.len() > suffix.len() && component.ends_with(suffix))
-        {
+    for (component, container) in components(path) {
+        if container.is_some() {
+            origin = Origin { container, unit: None };
+        } else if is_unit(component, &UNITS) {
             origin.unit = Some(component);
         }
-        parent = component;
     }
     origin
+}
+
+/// All units in whose cgroup the cgroup `path` is, slices and the scopes of containers included, the outermost
+/// first.
+pub fn units(path: &str) -> impl Iterator<Item = &str> {
+    let names = components(path).map(|(component, _)| component);
+    names.filter(|name| is_unit(name, &UNITS) || is_unit(name, &[".slice"]))
+}
+
+/// All containers in whose cgroup the cgroup `path` is, the outermost first.
+pub fn containers(path: &str) -> impl Iterator<Item = &str> {
+    components(path).filter_map(|(_, container)| container)
+}
+
+/// The directories of a path, each with the container that it is the cgroup of.
+fn components(path: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    path.split('/').scan("", |parent, component| {
+        let container = container(component, parent);
+        *parent = component;
+        Some((component, container))
+    })
+}
+
+fn is_unit(name: &str, suffixes: &[&str]) -> bool {
+    suffixes.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }
 
 /// The container that `component`, a directory in `parent`, is the cgroup of.

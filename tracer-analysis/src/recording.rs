@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::{Connection, SCHEMA},
+    selection::Selection,
     utc::Utc,
 };
 
@@ -87,12 +88,28 @@ pub struct Filters {
     pub netns: Vec<u32>,
     /// Cgroup v2 ids.
     pub cgroup: Vec<u64>,
+    /// Systemd units, by name or pattern. What is of others is traced, and not recorded.
+    pub unit: Vec<String>,
+    /// Containers, by name, pattern or the begin of an id; as with units.
+    pub container: Vec<String>,
     /// Whether loopback destinations are traced.
     pub include_loopback: bool,
     /// Whether server replies are read.
     pub replies: bool,
     /// Whether TLS libraries are probed.
     pub tls_probes: bool,
+}
+
+impl Filters {
+    /// Has the filters say that only these senders are left.
+    pub fn narrow(&mut self, selection: &Selection) {
+        if !selection.units.is_empty() {
+            self.unit = selection.units.iter().map(ToString::to_string).collect();
+        }
+        if !selection.containers.is_empty() {
+            self.container = selection.containers.iter().map(ToString::to_string).collect();
+        }
+    }
 }
 
 /// What smtptrace itself cost.

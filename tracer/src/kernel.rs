@@ -28,7 +28,7 @@ use tracer_common::{
 };
 
 use crate::{
-    origins::Origins,
+    origins::{Absent, LeftOut, Origins},
     privilege,
     probe::{self, Settings, TlsProbes, hook_of, tls_probes},
 };
@@ -55,6 +55,7 @@ pub(crate) struct Kernel {
     batch: Vec<Event>,
     /// Names of what the records know by number.
     origins: Origins,
+    left_out: LeftOut,
     tls: Option<TlsProbes>,
     /// Processes that may use a TLS library that is not known yet.
     suspects: Vec<u32>,
@@ -69,6 +70,7 @@ impl Kernel {
             "cannot have the kernel measure BPF programs (--measure-overhead), which takes \
                  CAP_SYS_ADMIN",
         )?;
+        let origins = Origins::read(&settings.senders)?;
         let (mut ebpf, btf) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
@@ -89,7 +91,8 @@ impl Kernel {
             hooks,
             undecodable: 0,
             batch: Vec::new(),
-            origins: Origins::read(),
+            origins,
+            left_out: LeftOut::default(),
             tls,
             suspects: Vec::new(),
             _stats: stats,
@@ -129,8 +132,9 @@ impl Kernel {
                 if let Event::Opened(opened) = &event {
                     self.origins.opened(opened.cgroup, opened.pid);
                 }
-                if let Some(mut connection) = table.event(&event) {
-                    self.origins.name(&mut connection);
+                if let Some(mut connection) = table.event(&event)
+                    && self.left_out.passes(self.origins.name(&mut connection))
+                {
                     ended(connection);
                 }
             }
@@ -203,10 +207,11 @@ impl Kernel {
 
     /// Connections that the kernel side holds, at most `limit`, and whether these are all. Costs two system
     /// calls for each.
-    pub(crate) fn held_at_most(&self, limit: usize) -> (Vec<ConnectionState>, bool) {
+    pub(crate) fn held_at_most(&mut self, limit: usize) -> (Vec<ConnectionState>, bool) {
         let mut held: Vec<_> = self.held().take(limit + 1).collect();
         let all = held.len() <= limit;
         held.truncate(limit);
+        held.retain(|state| self.origins.selects(state) == Some(true));
         // Where entries come and go meanwhile, one may be met twice.
         held.sort_unstable_by_key(|state| state.id);
         held.dedup_by_key(|state| state.id);
@@ -214,11 +219,7 @@ impl Kernel {
     }
 
     fn held(&self) -> impl Iterator<Item = ConnectionState> {
-        self.connections.iter().filter_map(|entry| {
-            let (_, bytes) = entry.ok()?;
-            let state: ConnectionState = bytemuck::pod_read_unaligned(&bytes);
-            decoder::check_state(&state).is_ok().then_some(state)
-        })
+        held(&self.connections)
     }
 
     /// Detaches every hook. Run times are kept in the hooks' status.
@@ -253,8 +254,10 @@ impl Kernel {
     }
 
     /// Server address of each connection that is open or being opened.
-    pub(crate) fn open(&self) -> impl Iterator<Item = IpAddr> {
-        let open = self.held().filter(|state| state.closed_ns == 0);
+    pub(crate) fn open(&mut self) -> impl Iterator<Item = IpAddr> {
+        let Self { connections, origins, .. } = self;
+        let open = held(connections)
+            .filter(|state| state.closed_ns == 0 && origins.selects(state) == Some(true));
         open.map(|state| IpAddr::from(Ipv6Addr::from(state.dst)).to_canonical())
     }
 
@@ -262,10 +265,18 @@ impl Kernel {
     /// closed. Call it after `detach` and `drain`.
     pub(crate) fn remaining(&mut self, table: &mut Table, now_ns: u64) -> Vec<Connection> {
         let mut open: Vec<_> = self.held().map(|state| table.close(&state, now_ns)).collect();
-        for connection in &mut open {
-            self.origins.name(connection);
-        }
+        open.retain_mut(|connection| self.left_out.passes(self.origins.name(connection)));
         open
+    }
+
+    /// The senders that are wanted, and of which there is no trace now.
+    pub(crate) fn absent_senders(&self) -> Vec<Absent> {
+        self.origins.absent()
+    }
+
+    /// Connections that were not handed over, because of their senders.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.left_out
     }
 
     /// Records that could not be decoded.
@@ -329,6 +340,15 @@ pub(crate) struct Losses {
     pub(crate) map_full: u64,
     /// Connections without a record.
     pub(crate) connections: u64,
+}
+
+/// The connections in the map of the kernel side.
+fn held(connections: &HashMap<MapData, u64, StateBytes>) -> impl Iterator<Item = ConnectionState> {
+    connections.iter().filter_map(|entry| {
+        let (_, bytes) = entry.ok()?;
+        let state: ConnectionState = bytemuck::pod_read_unaligned(&bytes);
+        decoder::check_state(&state).is_ok().then_some(state)
+    })
 }
 
 /// The process that `event` shows with a connection in its hands.

@@ -11,13 +11,16 @@ use tracer_analysis::{
     destination::{Fold, Grouping, SteadyFold},
     recording::{Filters, Header, HookState, HookStatus, Line, Trailer, Trust},
     report::{Context, Report},
+    selection::Selection,
     utc::Utc,
     whatif::WhatIf,
 };
 
 use crate::{
     cli::{Format, ReportArgs},
+    diagnostics::{Level, say},
     names,
+    origins::LeftOut,
     output::{Output, closed_pipe_is_fine},
     recording::{self, Writer},
     replay::Replay,
@@ -40,7 +43,8 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     }
     let (most, hdr) = (args.output.max_destinations, format.needs_histograms());
     let replay = Replay::for_format(format, most);
-    let (mut report, what_if) = replayed(&args.files, by, most, hdr, replay)?;
+    let selection = args.senders.selection();
+    let (mut report, what_if) = replayed(&args.files, selection, by, most, hdr, replay)?;
     if args.output.resolve {
         names::add(&mut report);
     }
@@ -55,19 +59,20 @@ pub(crate) fn on(
     max_destinations: usize,
     hdr: bool,
 ) -> Result<Report> {
-    replayed(files, by, max_destinations, hdr, None).map(|(report, _)| report)
+    replayed(files, Selection::default(), by, max_destinations, hdr, None).map(|(report, _)| report)
 }
 
 /// The same, and what its messages would have needed under other policies.
 fn replayed(
     files: &[impl AsRef<Path>],
+    selection: Selection,
     by: Grouping,
     max_destinations: usize,
     hdr: bool,
     mut replay: Option<Replay>,
 ) -> Result<(Report, Option<WhatIf>)> {
     let mut fold = Fold::new(max_destinations);
-    let mut recordings = Recordings::default();
+    let mut recordings = Recordings::of(selection);
     for path in files {
         recordings.read(path.as_ref(), |line| {
             add(&mut fold, line);
@@ -86,7 +91,7 @@ fn copy(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
     let name = output.name();
     let mut writer = Writer::plain(output.into_inner());
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
-    let mut recordings = Recordings::default();
+    let mut recordings = Recordings::of(args.senders.selection());
     for path in &args.files {
         let mut result: io::Result<()> = Ok(());
         recordings.read(path, |line| {
@@ -109,7 +114,7 @@ fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
     let name = output.name();
     let mut log = args.output.log(args.interval, by, output);
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
-    let mut recordings = Recordings::default();
+    let mut recordings = Recordings::of(args.senders.selection());
     // Memory may force the log to begin before the last file does.
     args.files.iter().filter_map(|path| recording::start(path)).for_each(|start| log.begin(start));
     let mut result: io::Result<()> = Ok(());
@@ -136,7 +141,7 @@ fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
 fn metrics(args: &ReportArgs, by: Grouping, dialect: Dialect, output: Output) -> Result<Status> {
     let mut fold = Fold::new(args.output.max_destinations);
     let mut steady = SteadyFold::new(by, args.output.metrics_destinations);
-    let mut recordings = Recordings::default();
+    let mut recordings = Recordings::of(args.senders.selection());
     for path in &args.files {
         recordings.read(path, |line| {
             add(&mut fold, line);
@@ -185,13 +190,25 @@ pub(crate) struct Recordings {
     hooks: BTreeMap<String, HookStatus>,
     trust: Trust,
     files: u64,
+    /// Senders that are wanted.
+    selection: Selection,
+    left_out: LeftOut,
 }
 
 impl Recordings {
+    /// Recordings of which only the connections of these senders are taken.
+    pub(crate) fn of(selection: Selection) -> Self {
+        Self { selection, ..Self::default() }
+    }
+
     /// Reads a recording and hands each line over.
     pub(crate) fn read(&mut self, path: &Path, mut each: impl FnMut(&Line)) -> Result<()> {
         let mut finished = false;
-        let found = recording::read(path, |line| {
+        let before = self.left_out;
+        let found = recording::read(path, |mut line| {
+            if !self.narrows(&mut line, before) {
+                return;
+            }
             each(&line);
             match line {
                 Line::Header(header) => self.header(*header),
@@ -211,6 +228,23 @@ impl Recordings {
         self.trust.unreadable_lines += found.unreadable;
         self.trust.unfinished_recordings += u64::from(!finished);
         Ok(())
+    }
+
+    /// Has `line` say what is left of its recording, of which all but `before` were left out. Returns
+    /// whether the line itself is.
+    fn narrows(&mut self, line: &mut Line, before: LeftOut) -> bool {
+        match line {
+            Line::Connection(connection) => {
+                let wanted = self.selection.selects(connection.cgroup_path.as_deref());
+                return self.left_out.passes(wanted);
+            }
+            Line::Header(header) => header.filters.narrow(&self.selection),
+            Line::Trailer(trailer) => {
+                let left_out = self.left_out.all() - before.all();
+                trailer.connections = trailer.connections.saturating_sub(left_out);
+            }
+        }
+        true
     }
 
     fn header(&mut self, header: Header) {
@@ -269,6 +303,9 @@ impl Recordings {
 
     /// What they say besides their connections.
     pub(crate) fn context(mut self, hdr: bool) -> Context {
+        if self.left_out.unknown > 0 {
+            say(Level::Warning, &self.left_out.to_string());
+        }
         if self.trust.unfinished_recordings > 0 {
             self.trust.connections_lost = None; // their counters were never written
         }

@@ -14,10 +14,16 @@ use crate::{
 
 const ID: &str = "6df79a0a53f3a1ec1d7a0d0a6d8f3b2c9f5e4d3c2b1a09f8e7d6c5b4a3928170";
 
-fn report(all: &[Connection]) -> Report {
+fn fold(all: &[Connection]) -> Fold {
     let mut fold = Fold::new(10);
-    all.iter().for_each(|connection| fold.add(connection));
-    Report::new(&fold, GroupBy::Address, context())
+    for connection in all {
+        fold.add(connection);
+    }
+    fold
+}
+
+fn report(all: &[Connection]) -> Report {
+    Report::new(&fold(all), GroupBy::Address, context())
 }
 
 /// A connection that carried `messages`, from a container, a unit, a network namespace and a command.
@@ -178,9 +184,7 @@ proptest! {
         let (first, second) = all.split_at(at.min(all.len()));
         let mut merged = Fold::new(10);
         for part in [second, first] {
-            let mut fold = Fold::new(10);
-            part.iter().for_each(|connection| fold.add(connection));
-            merged.merge(&fold);
+            merged.merge(&fold(part));
         }
         prop_assert_eq!(Report::new(&merged, GroupBy::Address, context()).senders, whole.senders);
     }

@@ -7,6 +7,7 @@ mod hooks;
 mod metrics;
 mod rotation;
 mod selector;
+mod senders;
 mod values;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -22,6 +23,7 @@ pub(crate) use hooks::HookArgs;
 pub(crate) use metrics::MetricsArgs;
 pub(crate) use rotation::RotationArgs;
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
+pub(crate) use senders::SenderArgs;
 use values::{duration, interval};
 
 use crate::probe::seed::SeedBy;
@@ -124,6 +126,8 @@ pub(crate) struct TraceArgs {
     /// Only this cgroup (v2) and those below it: a path or an id (repeatable)
     #[arg(long, value_name = "CGROUP")]
     pub(crate) cgroup: Vec<CgroupSelector>,
+    #[command(flatten)]
+    pub(crate) senders: SenderArgs,
     /// Trace loopback destinations too (content filters, local relays)
     #[arg(long)]
     pub(crate) include_loopback: bool,
@@ -193,6 +197,8 @@ pub(crate) struct ReportArgs {
     /// Recordings, plain or .zst; - for stdin
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) senders: SenderArgs,
     /// Length of an interval of --format hlog
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s")]
     pub(crate) interval: Duration,

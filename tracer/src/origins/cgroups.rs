@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Where the hierarchy is mounted: alone, or beside version 1.
-const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+pub(super) const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// Cgroups remembered, those included that are gone. If there are more, only those that exist are
 /// remembered.
@@ -49,6 +49,16 @@ impl Cgroups {
             }
         }
         self.paths.get(&id).map(AsRef::as_ref)
+    }
+
+    /// Whether there is a hierarchy to look into.
+    pub(super) fn is_there(&self) -> bool {
+        self.root.is_some()
+    }
+
+    /// Paths that are remembered.
+    pub(super) fn known(&self) -> impl Iterator<Item = &str> {
+        self.paths.values().map(AsRef::as_ref)
     }
 
     /// The path of the process `pid`, if that is in the cgroup `id`: it may have been moved since, or be

@@ -11,6 +11,7 @@ use aya::{
     },
 };
 use ipnet::IpNet;
+use tracer_analysis::selection::Selection;
 use tracer_common::{
     config::{Config, PortBitmap, Selected, setting},
     record::Holder,
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) netns: Vec<u32>,
     /// Cgroups; empty for all.
     pub(crate) cgroups: Vec<u64>,
+    /// Units and containers; the kernel side cannot tell them, so user space leaves out the others.
+    pub(crate) senders: Selection,
     /// Whether loopback destinations are traced.
     pub(crate) include_loopback: bool,
     /// Whether server replies are read.

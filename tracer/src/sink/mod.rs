@@ -13,6 +13,7 @@ pub(crate) mod openmetrics;
 mod phase_text;
 pub(crate) mod quantity;
 pub(crate) mod safe_text;
+mod sender_text;
 mod table;
 pub(crate) mod text;
 mod trust_text;

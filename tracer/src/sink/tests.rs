@@ -235,6 +235,8 @@ pub(super) fn with_text_everywhere(hostile: &str) -> (Vec<Connection>, Report) {
     context.filters = Some(Filters {
         comm: vec![hostile.to_owned()],
         dest: vec![hostile.repeat(20)],
+        unit: vec![hostile.to_owned()],
+        container: vec![hostile.to_owned()],
         ..Filters::default()
     });
     context.trust.hooks = vec![HookStatus {
@@ -262,6 +264,9 @@ pub(super) fn with_text_everywhere(hostile: &str) -> (Vec<Connection>, Report) {
         connection.host = hostile.to_owned();
         connection.id = hostile.to_owned();
     }
+    connections[0].unit = Some(hostile.to_owned());
+    connections[1].container = Some(hostile.to_owned());
+    connections[2].netns_name = Some(hostile.to_owned());
     let report = report(&connections, GroupBy::Host, context);
     (connections, report)
 }

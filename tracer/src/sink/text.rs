@@ -15,6 +15,7 @@ use super::{
     phase_text::{PHASE_COLUMNS, PHASE_LEGEND, has_phases, phase_cells},
     quantity::{bytes, cell, duration, grouped, milliseconds, plural, seconds},
     safe_text::{safe, wrap, wrap_list},
+    sender_text::senders,
     table::{Column, Row, table},
     trust_text::trust,
     verdict_text::verdicts,
@@ -39,6 +40,7 @@ pub(crate) fn write(
         text.push_str(NOTHING);
     } else {
         text.push_str(&destinations(report, options.top));
+        text.push_str(&senders(report));
     }
     text.push('\n');
     text.push_str(&trust(report));
@@ -94,8 +96,9 @@ pub(super) fn window(window: &Window) -> String {
 /// The filters in words.
 pub(super) fn filters(filters: Option<&Filters>) -> String {
     let Some(filters) = filters else { return "filters not known, or not the same".to_owned() };
-    let comm: Vec<String> = filters.comm.iter().map(|comm| safe(comm)).collect();
-    let dest: Vec<String> = filters.dest.iter().map(|dest| safe(dest)).collect();
+    let all_safe = |texts: &[String]| texts.iter().map(|text| safe(text)).collect::<Vec<_>>();
+    let [comm, dest, unit, container] =
+        [&filters.comm, &filters.dest, &filters.unit, &filters.container].map(|it| all_safe(it));
     let parts = [
         named("port", &filters.dport),
         named("to", &dest),
@@ -104,6 +107,8 @@ pub(super) fn filters(filters: Option<&Filters>) -> String {
         named("command", &comm),
         named("netns", &filters.netns),
         named("cgroup", &filters.cgroup),
+        named("unit", &unit),
+        named("container", &container),
         filters.include_loopback.then(|| "loopback too".to_owned()),
         (!filters.replies).then(|| "replies not read".to_owned()),
     ];

@@ -2,7 +2,10 @@
 
 use tracer_analysis::recording::{Header, HookState, HookStatus};
 
-use crate::diagnostics::{Level, say};
+use crate::{
+    diagnostics::{Level, say},
+    origins::{Absent, LeftOut},
+};
 
 /// Says on stderr that tracing has begun, and which facts will be missing.
 pub(super) fn announce(header: &Header) {
@@ -28,5 +31,20 @@ pub(super) fn announce_library(library: &HookStatus) {
         Some(reason) => {
             say(Level::Warning, &format!("without {name} ({}): {reason}", library.fact));
         }
+    }
+}
+
+/// Says on stderr which units and containers that are wanted are not there. They may come.
+pub(super) fn announce_absent(absent: &[Absent]) {
+    for sender in absent {
+        say(Level::Warning, &sender.to_string());
+    }
+}
+
+/// Says on stderr how many connections were left out because of their senders.
+pub(super) fn announce_left_out(left_out: LeftOut) {
+    if left_out != LeftOut::default() {
+        let level = if left_out.unknown > 0 { Level::Warning } else { Level::Info };
+        say(level, &left_out.to_string());
     }
 }

@@ -5,6 +5,7 @@ mod privileges;
 mod settings;
 mod show;
 mod stop;
+mod takers;
 
 use std::{iter::Empty, net::IpAddr, path::Path, time::Duration};
 
@@ -25,10 +26,11 @@ use tracer_analysis::{
     utc::Utc,
 };
 
-use announce::{announce, announce_library};
+use announce::{announce, announce_absent, announce_left_out, announce_library};
 use privileges::give_up_privileges;
 use settings::{filters, settings};
 use stop::Stop;
+use takers::Takers;
 
 use crate::{
     cli::TraceArgs,
@@ -110,20 +112,13 @@ struct Finished {
 struct Trace {
     kernel: Kernel,
     table: Table,
-    fold: Fold,
+    takers: Takers,
     grouping: Grouping,
-    /// For a report that shows it.
-    replay: Option<Replay>,
-    outlets: Outlets,
-    metrics: Option<Metrics>,
     header: Header,
-    connections: u64,
     /// What was said of the pieces of the recording that are finished.
     finished: Finished,
     /// CPU time spent before tracing began.
     start_cpu_us: u64,
-    /// The live view, if there is one.
-    live: Option<Live>,
 }
 
 impl Trace {
@@ -146,6 +141,7 @@ impl Trace {
             filters: filters(settings),
         };
         announce(&header);
+        announce_absent(&kernel.absent_senders());
         let live = Live::start(args, &header)?;
         outlets.line(&Line::Header(Box::new(header.clone())));
         outlets.flush();
@@ -153,22 +149,24 @@ impl Trace {
         if live.is_some() {
             table.keep_turns();
         }
-        let fold = Fold::new(args.output.max_destinations);
+        let takers = Takers {
+            fold: Fold::new(args.output.max_destinations),
+            replay: Replay::for_format(args.output.format, args.output.max_destinations),
+            metrics,
+            live,
+            outlets,
+            connections: 0,
+        };
         let grouping = args.output.grouping()?;
         let start_cpu_us = own_cpu_us().unwrap_or(0);
         Ok(Self {
             kernel,
             table,
-            fold,
+            takers,
             grouping,
-            replay: Replay::for_format(args.output.format, args.output.max_destinations),
-            outlets,
-            metrics,
             header,
-            connections: 0,
             finished: Finished::default(),
             start_cpu_us,
-            live,
         })
     }
 
@@ -185,22 +183,25 @@ impl Trace {
             .context("cannot poll the ring buffer")?;
         // A duration beyond any clock is forever.
         let end = args.duration.and_then(|duration| Instant::now().checked_add(duration));
-        self.metrics.as_mut().map_or(Ok(()), Metrics::serve)?;
+        self.takers.metrics.as_mut().map_or(Ok(()), Metrics::serve)?;
         let mut period = BUSY;
-        while !self.outlets.failed() && !has_ended() && end.is_none_or(|end| Instant::now() < end) {
+        while !self.takers.outlets.failed()
+            && !has_ended()
+            && end.is_none_or(|end| Instant::now() < end)
+        {
             let due = Instant::now() + period;
             tokio::select! {
                 () = stop.asked() => break,
                 guard = readable.readable() => guard?.clear_ready(),
-                asked = live::asked(&mut self.live) => if asked == Asked::End { break },
-                () = Metrics::due(self.metrics.as_mut()) => {}
+                asked = live::asked(&mut self.takers.live) => if asked == Asked::End { break },
+                () = Metrics::due(self.takers.metrics.as_mut()) => {}
                 () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
             }
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
             if self.show(args)? == Asked::End {
                 break;
             }
-            if self.outlets.rotation_is_due() {
+            if self.takers.outlets.rotation_is_due() {
                 self.rotate()?;
             }
             self.publish_metrics()?;
@@ -211,25 +212,12 @@ impl Trace {
     /// Takes what waits in the kernel. Returns the number of records.
     fn drain(&mut self) -> usize {
         let before = clock::boot_ns().map(|now_ns| self.table.utc(now_ns));
-        let Self { kernel, table, fold, replay, outlets, connections, metrics, live, .. } = self;
-        let taken = kernel.drain(table, |connection| {
-            *connections += 1;
-            fold.add(&connection);
-            if let Some(replay) = replay {
-                replay.add(&connection);
-            }
-            if let Some(live) = live {
-                live.ended(&connection);
-            }
-            if let Some(metrics) = metrics.as_mut() {
-                metrics.add(&connection, fold);
-            }
-            outlets.line(&Line::Connection(Box::new(connection)));
-        });
+        let Self { kernel, table, takers, .. } = self;
+        let taken = kernel.drain(table, |connection| takers.take(connection));
         if let Ok(before) = before {
-            outlets.intervals_over(before);
+            takers.outlets.intervals_over(before);
         }
-        outlets.flush();
+        takers.outlets.flush();
         for library in self.kernel.find_tls_libraries() {
             announce_library(&library);
         }
@@ -238,14 +226,14 @@ impl Trace {
 
     /// Brings the metrics up to date if somebody waits for them.
     fn publish_metrics(&mut self) -> Result<()> {
-        if !self.metrics.as_ref().is_some_and(Metrics::is_due) {
+        if !self.takers.metrics.as_ref().is_some_and(Metrics::is_due) {
             return Ok(());
         }
         let now = self.table.utc(clock::boot_ns()?);
         let trust = self.trust()?;
-        if let Some(metrics) = &mut self.metrics {
+        if let Some(metrics) = &mut self.takers.metrics {
             let open = Some(self.kernel.open());
-            let exposition = metrics.exposition(&self.header, now, &trust, open, &self.fold);
+            let exposition = metrics.exposition(&self.header, now, &trust, open, &self.takers.fold);
             metrics.publish(exposition);
         }
         Ok(())
@@ -254,21 +242,21 @@ impl Trace {
     /// The metrics at the end of the trace.
     fn last_metrics(&mut self, end: Utc, trust: &Trust) -> Option<Exposition> {
         let open: Option<Empty<IpAddr>> = None;
-        let metrics = self.metrics.as_mut()?;
-        Some(metrics.exposition(&self.header, end, trust, open, &self.fold))
+        let metrics = self.takers.metrics.as_mut()?;
+        Some(metrics.exposition(&self.header, end, trust, open, &self.takers.fold))
     }
 
     /// Ends the piece of the recording at hand with its trailer, and begins the next.
     fn rotate(&mut self) -> Result<()> {
         let now = self.table.utc(clock::boot_ns()?);
         let trust = self.trust()?;
-        self.outlets.recorded(&self.piece_trailer(now, &trust));
-        self.finished = Finished { connections: self.connections, trust: Some(trust) };
-        self.outlets.rotate(now);
+        self.takers.outlets.recorded(&self.piece_trailer(now, &trust));
+        self.finished = Finished { connections: self.takers.connections, trust: Some(trust) };
+        self.takers.outlets.rotate(now);
         let hooks = self.kernel.hooks().to_vec();
         let header = Header { start: now, hooks, ..self.header.clone() };
-        self.outlets.recorded(&Line::Header(Box::new(header)));
-        self.outlets.flush();
+        self.takers.outlets.recorded(&Line::Header(Box::new(header)));
+        self.takers.outlets.flush();
         Ok(())
     }
 
@@ -281,7 +269,7 @@ impl Trace {
     fn piece_trailer(&self, end: Utc, trust: &Trust) -> Line {
         let since =
             self.finished.trust.as_ref().map_or_else(|| trust.clone(), |it| trust.since(it));
-        self.trailer(end, self.connections - self.finished.connections, since)
+        self.trailer(end, self.takers.connections - self.finished.connections, since)
     }
 
     /// Detaches, takes what is left, writes trailer and report. An outlet that failed does not keep
@@ -291,35 +279,28 @@ impl Trace {
         self.drain();
         let now_ns = clock::boot_ns()?;
         for connection in self.kernel.remaining(&mut self.table, now_ns) {
-            self.connections += 1;
-            self.fold.add(&connection);
-            if let Some(replay) = &mut self.replay {
-                replay.add(&connection);
-            }
-            if let Some(metrics) = &mut self.metrics {
-                metrics.add(&connection, &self.fold);
-            }
-            self.outlets.line(&Line::Connection(Box::new(connection)));
+            self.takers.take(connection);
         }
         let end = self.table.utc(now_ns);
         let trust = self.trust()?;
-        self.outlets.recorded(&self.piece_trailer(end, &trust));
-        self.outlets.finish_recording();
-        self.outlets.finish_log(end);
-        self.outlets.streamed(&self.trailer(end, self.connections, trust.clone()));
-        self.outlets.flush();
-        drop(self.live.take()); // the report stays on the screen
+        self.takers.outlets.recorded(&self.piece_trailer(end, &trust));
+        self.takers.outlets.finish_recording();
+        self.takers.outlets.finish_log(end);
+        self.takers.outlets.streamed(&self.trailer(end, self.takers.connections, trust.clone()));
+        self.takers.outlets.flush();
+        drop(self.takers.live.take()); // the report stays on the screen
+        announce_left_out(self.kernel.left_out());
         let metrics = self.last_metrics(end, &trust);
         let mut report = self.report(args, end, trust);
         if args.output.resolve {
             names::add(&mut report);
         }
-        self.outlets.finish_journal(&report);
+        self.takers.outlets.finish_journal(&report);
         self.write(args, &report, metrics.as_ref())?;
-        if let (Some(outlet), Some(metrics)) = (self.metrics.take(), metrics) {
+        if let (Some(outlet), Some(metrics)) = (self.takers.metrics.take(), metrics) {
             outlet.finish(metrics);
         }
-        self.outlets.outcome()?;
+        self.takers.outlets.outcome()?;
         Ok(report)
     }
 
@@ -330,12 +311,12 @@ impl Trace {
         report: &Report,
         metrics: Option<&Exposition>,
     ) -> Result<()> {
-        let Some(output) = self.outlets.report.take() else { return Ok(()) };
+        let Some(output) = self.takers.outlets.report.take() else { return Ok(()) };
         let format = args.output.format;
         if let (Some(dialect), Some(metrics)) = (format.dialect(), metrics) {
             return output.text(&metrics.text(dialect));
         }
-        let what_if = self.replay.as_ref().map(|replay| replay.answer(report));
+        let what_if = self.takers.replay.as_ref().map(|replay| replay.answer(report));
         output.report(report, what_if.as_ref(), format, args.output.top)
     }
 
@@ -356,7 +337,7 @@ impl Trace {
             trust,
             hdr: args.output.format.needs_histograms(),
         };
-        Report::new(&self.fold, self.grouping, context)
+        Report::new(&self.takers.fold, self.grouping, context)
     }
 
     fn trust(&mut self) -> Result<Trust> {

@@ -16,6 +16,7 @@ pub(super) fn settings(args: &TraceArgs) -> Settings {
         comms: args.comm.clone(),
         netns: args.netns.iter().map(|netns| netns.0).collect(),
         cgroups: args.cgroup.iter().flat_map(|cgroup| cgroup.0.iter().copied()).collect(),
+        senders: args.senders.selection(),
         include_loopback: args.include_loopback,
         replies: !args.no_replies,
         tls_probes: args.tls_probes,
@@ -28,7 +29,7 @@ pub(super) fn settings(args: &TraceArgs) -> Settings {
 
 /// The filters in force.
 pub(super) fn filters(settings: &Settings) -> Filters {
-    Filters {
+    let mut filters = Filters {
         dport: settings.ports.clone(),
         dest: settings.networks.iter().map(ToString::to_string).collect(),
         pid: settings.pids.clone(),
@@ -39,5 +40,8 @@ pub(super) fn filters(settings: &Settings) -> Filters {
         include_loopback: settings.include_loopback,
         replies: settings.replies,
         tls_probes: settings.tls_probes,
-    }
+        ..Filters::default()
+    };
+    filters.narrow(&settings.senders);
+    filters
 }

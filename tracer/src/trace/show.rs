@@ -15,7 +15,7 @@ impl Trace {
     /// Has the live view look at the trace, if there is one and it is time to. Says whether the trace goes
     /// on: it does not if the terminal is gone.
     pub(super) fn show(&mut self, args: &TraceArgs) -> Result<Asked> {
-        let Some(mut live) = self.live.take() else { return Ok(Asked::Nothing) };
+        let Some(mut live) = self.takers.live.take() else { return Ok(Asked::Nothing) };
         for (id, turns) in self.table.take_ended_turns() {
             live.turns(&id, turns);
         }
@@ -30,17 +30,17 @@ impl Trace {
             let seen = Seen {
                 now_ns: clock::boot_ns()?,
                 table: &self.table,
-                fold: &self.fold,
+                fold: &self.takers.fold,
                 held: &held,
                 held_all,
                 own_cpu_us: own_cpu_us().map(|us| us.saturating_sub(self.start_cpu_us)),
             };
             shown = live.look(&seen, begin);
         }
-        self.live = Some(live);
+        self.takers.live = Some(live);
         Ok(match shown {
             Ok(()) => Asked::Nothing,
-            Err(error) => live::give_up(&mut self.live, &error),
+            Err(error) => live::give_up(&mut self.takers.live, &error),
         })
     }
 }

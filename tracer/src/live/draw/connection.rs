@@ -1,7 +1,10 @@
 //! One connection: what it was, and its turns in order of time.
 
 use ratatui::text::{Line, Span};
-use tracer_analysis::connection::{Connection, EndCause, Tls, TurnSpan, TurnSpans};
+use tracer_analysis::{
+    connection::{Connection, EndCause, Tls, TurnSpan, TurnSpans},
+    destination::Who,
+};
 
 use super::{
     super::{recent::Ended, state::State, theme::HEADING},
@@ -87,7 +90,15 @@ fn facts(it: &Connection, width: usize) -> Vec<Line<'static>> {
         ),
         ending(it),
     ];
-    texts.iter().flat_map(|text| wrap(text, width, 2)).map(Line::from).collect()
+    let texts = texts.into_iter().chain(sender(it));
+    texts.flat_map(|text| wrap(&text, width, 2)).map(Line::from).collect()
+}
+
+/// The unit, container or named network namespace that it came from, if one is known.
+fn sender(it: &Connection) -> Option<String> {
+    let who = Who::of(it);
+    let named = who.container.or(who.unit).or(who.netns_name);
+    named.map(|_| format!("sender {}", safe(&who.name())))
 }
 
 fn ending(it: &Connection) -> String {

@@ -7,6 +7,7 @@
 
 mod chart;
 mod destination;
+mod senders;
 mod table;
 mod trust;
 mod verdicts;
@@ -80,6 +81,7 @@ fn page(report: &Report, what_if: Option<&WhatIf>, options: &HtmlOptions) -> Mar
                         p { "No connections were seen: nothing to show." }
                     } @else {
                         (table::destinations(report, shown, ROWS))
+                        (senders::section(report))
                         section #all {
                             h2 { "All destinations" }
                             (destination::content(&report.totals, report, replay(what_if, TOTAL)))

@@ -1,0 +1,218 @@
+//! Which senders are wanted, by the names of their units and containers.
+
+use std::{fmt, str::FromStr};
+
+use crate::origin::{containers, units};
+
+/// Digits of the id of a container from which on its begin names it.
+const PREFIX: usize = 12;
+
+/// Senders that are wanted: in one of the units, if any are named, and in one of the containers, if any are
+/// named.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Units; empty for all.
+    pub units: Vec<UnitPattern>,
+    /// Containers; empty for all.
+    pub containers: Vec<ContainerPattern>,
+}
+
+impl Selection {
+    /// Whether everything is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.containers.is_empty()
+    }
+
+    /// Whether what runs in the cgroup `path` is wanted; `None` if that cannot be said, because the path is
+    /// not known.
+    pub fn selects(&self, path: Option<&str>) -> Option<bool> {
+        if self.is_empty() {
+            return Some(true);
+        }
+        path.map(|path| {
+            (self.units.is_empty() || self.units.iter().any(|it| it.matches(path)))
+                && (self.containers.is_empty() || self.containers.iter().any(|it| it.matches(path)))
+        })
+    }
+}
+
+/// A name, or a pattern with `*` and `?`, was given that cannot be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write a name without /, like postfix.service, or a pattern with * and ?")]
+pub struct WrongPattern;
+
+/// A systemd unit by name, or units by a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitPattern(String);
+
+impl UnitPattern {
+    /// Whether the cgroup `path` is that of such a unit, or below it.
+    pub fn matches(&self, path: &str) -> bool {
+        units(path).any(|unit| fits(&self.0, unit))
+    }
+
+    /// The begin of the name, without instance and suffix; for names that are alike.
+    pub fn stem(&self) -> &str {
+        self.0.split(['@', '.', '*', '?']).next().unwrap_or_default()
+    }
+}
+
+impl FromStr for UnitPattern {
+    type Err = WrongPattern;
+
+    /// As systemctl(1) does, `postfix` stands for `postfix.service`.
+    fn from_str(text: &str) -> Result<Self, WrongPattern> {
+        if text.is_empty() || text.contains('/') {
+            return Err(WrongPattern);
+        }
+        let whole = text.contains(['*', '?']) || units(text).next().is_some();
+        Ok(Self(if whole { text.to_owned() } else { format!("{text}.service") }))
+    }
+}
+
+impl fmt::Display for UnitPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A container by name or id, or containers by a pattern. Twelve digits or more may be the begin of an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPattern(String);
+
+impl ContainerPattern {
+    /// Whether the cgroup `path` is that of such a container, or below it.
+    pub fn matches(&self, path: &str) -> bool {
+        let is_begin =
+            self.0.len() >= PREFIX && self.0.bytes().all(|byte| byte.is_ascii_hexdigit());
+        containers(path).any(|container| {
+            fits(&self.0, container)
+                || is_begin && container.len() == 64 && container.starts_with(&self.0)
+        })
+    }
+}
+
+impl FromStr for ContainerPattern {
+    type Err = WrongPattern;
+
+    fn from_str(text: &str) -> Result<Self, WrongPattern> {
+        let good = !text.is_empty() && !text.contains('/');
+        good.then(|| Self(text.to_owned())).ok_or(WrongPattern)
+    }
+}
+
+impl fmt::Display for ContainerPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `name` is what `pattern` says: `*` is any number of characters, `?` any one. A backslash is one:
+/// names of units have them. Takes time in proportion to the product of the lengths.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut at, mut of) = (0, 0);
+    // Where to go on if the last star has to take one byte more.
+    let mut star = None;
+    while of < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, of));
+                at += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == name[of] => (at, of) = (at + 1, of + 1),
+            _ => {
+                let Some((begin, taken)) = star else { return false };
+                star = Some((begin, taken + 1));
+                (at, of) = (begin + 1, taken + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6df79a0a53f3a1ec1d7a0d0a6d8f3b2c9f5e4d3c2b1a09f8e7d6c5b4a3928170";
+
+    fn unit(pattern: &str, path: &str) -> bool {
+        pattern.parse::<UnitPattern>().unwrap().matches(path)
+    }
+
+    fn container(pattern: &str, path: &str) -> bool {
+        pattern.parse::<ContainerPattern>().unwrap().matches(path)
+    }
+
+    #[test]
+    fn units_by_name_and_pattern() {
+        let path = "/system.slice/system-postfix.slice/postfix@-.service/worker";
+        for yes in ["postfix@-", "postfix@-.service", "postfix@*", "p*x@?.service", "system.slice"]
+        {
+            assert!(unit(yes, path), "{yes}");
+        }
+        for no in ["postfix", "postfix@", "postfix@-.scope", "worker", "work*", "-.service", "?"] {
+            assert!(!unit(no, path), "{no}");
+        }
+        let quadlet = format!("/system.slice/mail.service/libpod-payload-{ID}");
+        assert!(unit("mail", &quadlet), "a container that a unit runs is in the unit");
+        assert!(unit("a\\x2db", "/system.slice/a\\x2db.service"));
+        assert!(unit("session-3.scope", "/user.slice/session-3.scope"));
+        assert_eq!("postfix@-.service".parse::<UnitPattern>().unwrap().stem(), "postfix");
+    }
+
+    #[test]
+    fn containers_by_name_pattern_and_begin_of_the_id() {
+        let path = format!("/lxc.payload.mail/system.slice/docker-{ID}.scope");
+        for yes in [ID, &ID[..12], &ID[..13], "6df79a0a*", "mail", "m*"] {
+            assert!(container(yes, &path), "{yes}");
+        }
+        for no in [&ID[..11], &ID[1..], "6df79a0a53f4", "mai", "docker*"] {
+            assert!(!container(no, &path), "{no}");
+        }
+        assert!(container("abcdefabcdef", "/lxc.payload.abcdefabcdef"));
+        assert!(!container("abcdefabcdef", "/lxc.payload.abcdefabcdef0"), "names are whole");
+    }
+
+    #[test]
+    fn both_must_hold() {
+        let select = |units: &[&str], containers: &[&str]| Selection {
+            units: units.iter().map(|it| it.parse().unwrap()).collect(),
+            containers: containers.iter().map(|it| it.parse().unwrap()).collect(),
+        };
+        let path = Some("/lxc.payload.mail/system.slice/exim4.service");
+        assert_eq!(select(&[], &[]).selects(None), Some(true));
+        assert_eq!(select(&["exim4"], &[]).selects(None), None, "not known");
+        assert_eq!(select(&["postfix", "exim4"], &[]).selects(path), Some(true));
+        assert_eq!(select(&["exim4"], &["mail"]).selects(path), Some(true));
+        assert_eq!(select(&["exim4"], &["web"]).selects(path), Some(false));
+        assert_eq!(select(&["postfix"], &["mail"]).selects(path), Some(false));
+    }
+
+    #[test]
+    fn what_cannot_be_a_name() {
+        for wrong in ["", "/", "/system.slice/postfix.service"] {
+            assert_eq!(wrong.parse::<UnitPattern>(), Err(WrongPattern));
+            assert_eq!(wrong.parse::<ContainerPattern>(), Err(WrongPattern));
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, expected) in [
+            ("*", "", true),
+            ("**", "x", true),
+            ("?", "", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b-d", false),
+            ("*a", "aaaa", true),
+            ("a", "ab", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+        let hard = format!("{}b", "*a".repeat(50));
+        assert!(!fits(&hard, &"a".repeat(255)), "and soon");
+    }
+}

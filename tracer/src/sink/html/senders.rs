@@ -1,0 +1,82 @@
+//! Who sent.
+
+use maud::{Markup, html};
+use tracer_analysis::report::{Report, Sender};
+
+use super::ROWS;
+use crate::sink::{
+    quantity::{grouped, plural},
+    sender_text::{beyond, sender_name, tell},
+};
+
+/// A table of senders, at most [`ROWS`]; nothing if there is nothing to tell.
+pub(super) fn section(report: &Report) -> Markup {
+    if !tell(&report.senders) {
+        return html! {};
+    }
+    let listed = &report.senders[..ROWS.min(report.senders.len())];
+    let rest = (report.senders.len() - listed.len()) as u64;
+    html! {
+        section #senders {
+            h2 { "Senders" }
+            div .scroll {
+                table .sortable {
+                    thead {
+                        tr .names {
+                            th scope="col" { "sender" }
+                            @for name in COLUMNS { th .n scope="col" { (name) } }
+                        }
+                    }
+                    tbody { @for one in listed { (row(one, report)) } }
+                }
+            }
+            p .note {
+                "A sender is a systemd unit, a container, or else a command. turned away: by a greeting other \
+                 than 220, a 421 or the like, before a message; 4xx, 5xx: replies that could be read; \
+                 -: not known."
+            }
+            @if rest > 0 {
+                p { "... and " (plural(rest, "more sender", "more senders")) "." }
+            }
+            @let others = beyond(report);
+            @if !others.is_empty() { p { (others) "." } }
+        }
+    }
+}
+
+const COLUMNS: [&str; 9] = [
+    "conns",
+    "failed",
+    "died",
+    "turned away",
+    "messages",
+    "messages/conn",
+    "reused %",
+    "4xx",
+    "5xx",
+];
+
+fn row(of: &Sender, report: &Report) -> Markup {
+    let name = sender_name(of, report);
+    let count = |n: Option<u64>| (n.map(grouped), n.map(|n| n.to_string()));
+    let share = |x: Option<f64>, shown: fn(f64) -> String| (x.map(shown), x.map(|x| x.to_string()));
+    let cells = [
+        count(Some(of.connections)),
+        count(Some(of.connect_failures)),
+        count(Some(of.died)),
+        count(Some(of.turned_away)),
+        count(of.transactions),
+        share(of.messages_per_connection, |mean| format!("{mean:.1}")),
+        share(of.reuse_ratio, |ratio| format!("{:.0}", ratio * 100.0)),
+        count(of.replies_4xx),
+        count(of.replies_5xx),
+    ];
+    html! {
+        tr {
+            th scope="row" data-v=(name) { (name) }
+            @for (shown, value) in cells {
+                td .n data-v=[value] { (shown.unwrap_or_else(|| "-".to_owned())) }
+            }
+        }
+    }
+}
