@@ -19,14 +19,14 @@ use crate::{namespace::Namespace, session::Session, wait};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A process that will make one session with one message when told to. It is killed when dropped.
+/// A process that will make one session when told to. It is killed when dropped.
 #[derive(Debug)]
 pub struct Dialer {
     process: Child,
 }
 
 impl Dialer {
-    /// Starts `program` (a copy of `lab-session`), as `user` if given.
+    /// Starts `program` (a copy of `lab-session`), as `user` if given. It will send one message.
     pub fn start(
         namespace: &Namespace,
         program: &Path,
@@ -34,10 +34,29 @@ impl Dialer {
         user: Option<u32>,
     ) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg("dial").arg(to.to_string()).stdin(Stdio::piped());
         if let Some(user) = user {
             command.uid(user);
         }
+        Self::spawn(namespace, command, to, 1)
+    }
+
+    /// Starts `program` (a copy of `lab-session`), which will send so many messages.
+    pub fn sending(
+        messages: usize,
+        namespace: &Namespace,
+        program: &Path,
+        to: SocketAddr,
+    ) -> Result<Self> {
+        Self::spawn(namespace, Command::new(program), to, messages)
+    }
+
+    fn spawn(
+        namespace: &Namespace,
+        mut command: Command,
+        to: SocketAddr,
+        messages: usize,
+    ) -> Result<Self> {
+        command.args(["dial", &to.to_string(), &messages.to_string()]).stdin(Stdio::piped());
         Ok(Self { process: namespace.spawn(&mut command)? })
     }
 

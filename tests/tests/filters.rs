@@ -15,14 +15,18 @@ use tests::{
     lab::{self, Lab},
     namespace::Namespace,
     prerequisite::{Prerequisite, skipped},
+    recording::Recording,
     server::{Script, Server},
     session::Session,
-    tracer::{Run, Tracer},
+    tracer::{self, Run, Tracer},
+    wait,
 };
 
 const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65_534;
+const UNIT: &str = "smtptrace-lab@-.service";
+const ID: &str = "6df79a0a53f3a1ec1d7a0d0a6d8f3b2c9f5e4d3c2b1a09f8e7d6c5b4a3928170";
 
 fn serve(namespace: &Namespace, address: SocketAddr) -> Server {
     let script = Script::mail_server("220 server.test ESMTP");
@@ -126,6 +130,89 @@ fn cgroups_and_those_below() {
     assert_eq!(record.known("pid").unwrap(), u64::from(inside), "{}", record.json());
     assert_eq!(record.known("cgroup").unwrap(), child.id().unwrap(), "{}", record.json());
     drop(child);
+}
+
+/// Who is in the recording, a name for each connection: its unit, container or else `-`.
+fn senders(run: &Run) -> Vec<String> {
+    let records = run.recording.connections.iter();
+    let mut names: Vec<_> = records
+        .map(|record| {
+            let named = |field| record.text(field).unwrap();
+            named("unit").or(named("container")).unwrap_or("-").to_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn units_and_containers() {
+    let needs = [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Cgroup2];
+    if skipped("units_and_containers", &needs) {
+        return;
+    }
+    let root = Cgroup::create(&cgroup::hierarchy().unwrap(), "units").unwrap();
+    let lab = Lab::up().unwrap();
+    let _server = serve(&lab.server, lab.server_v4());
+    let program = program(&lab, "lab-session");
+    let send = |cgroup: &Cgroup| {
+        let dialer = Dialer::start(&lab.client, &program, lab.server_v4(), None).unwrap();
+        cgroup.adopt(dialer.pid()).unwrap();
+        dialer.dial().unwrap();
+    };
+
+    // One that comes after the start. A process may be gone before its cgroup is looked up: it sends again.
+    let tracer = Tracer::start_with(&lab, &["--unit", UNIT]).unwrap();
+    let [unit, container, plain] =
+        [UNIT, &format!("docker-{ID}.scope"), "plain"].map(|name| root.child(name).unwrap());
+    wait::until("a connection of the unit", PATIENCE, || {
+        send(&plain);
+        send(&unit);
+        Ok((!tracer.recording_so_far()?.connections.is_empty()).then_some(()))
+    })
+    .unwrap();
+    let run = finish(&lab, tracer);
+    assert!(senders(&run).iter().all(|name| name == UNIT), "{:?}", senders(&run));
+    let warning = format!("no unit {UNIT} runs now; it is recorded when it does");
+    assert!(run.stderr.contains(&warning), "{}", run.stderr);
+
+    for (filters, expected) in [
+        (&["--unit", "smtptrace-lab@-"][..], &[UNIT][..]),
+        (&["--unit", "nobody", "--unit", "smtptrace-l?b@*"], &[UNIT]),
+        (&["--container", &ID[..12]], &[ID]),
+        (&["--unit", UNIT, "--container", ID], &[]),
+        (&[], &["-", ID, UNIT]),
+    ] {
+        let tracer = Tracer::start_with(&lab, filters).unwrap();
+        for cgroup in [&unit, &container, &plain] {
+            send(cgroup);
+        }
+        let run = finish(&lab, tracer);
+        assert_eq!(senders(&run), expected, "{filters:?}: {}", run.stderr);
+        if let others @ 1.. = 3 - expected.len() {
+            let left_out = format!("left out: {others} connections of other senders\n");
+            assert!(run.stderr.contains(&left_out), "{filters:?}: {}", run.stderr);
+        }
+        let absent = run.stderr.contains("no unit nobody.service runs now");
+        assert_eq!(absent, filters.contains(&"nobody"), "{}", run.stderr);
+    }
+
+    take_one_of_all(&lab);
+}
+
+/// The last recording has all senders; `report` takes one of them.
+fn take_one_of_all(lab: &Lab) {
+    let run = lab.file("recording.jsonl");
+    let file = run.to_str().unwrap();
+    let one = lab.file("one.jsonl");
+    let output = ["--format", "jsonl", "--output", one.to_str().unwrap()];
+    let report = [&["report", "--container", &ID[..12], file], &output[..]].concat();
+    let output = tracer::command(report).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let recording = Recording::read(&one).unwrap();
+    recording.ensure_complete().unwrap();
+    assert_eq!(recording.single().unwrap().text("container").unwrap(), Some(ID));
+    assert_eq!(recording.header["filters"]["container"], serde_json::json!([&ID[..12]]));
 }
 
 #[test]

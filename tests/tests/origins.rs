@@ -3,17 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
+use serde_json::{Value, json};
 use tests::{
     cgroup::{self, Cgroup},
     handover::Dialer,
-    lab::Lab,
+    lab::{Lab, server_v4},
+    namespace::Namespace,
     prerequisite::{Prerequisite, skipped},
     privileges::{ensure_given_up, kept_for_maps},
     recording::Record,
+    report,
     server::{Script, Server},
-    tracer::Tracer,
+    tracer::{self, Tracer},
 };
 
 const NEEDS: [Prerequisite; 3] =
@@ -102,5 +105,117 @@ fn containers_units_and_namespaces_are_named() {
         assert_eq!(text(record, "unit"), *unit, "{}", record.json());
         assert_eq!(text(record, "netns_name"), Some(*namespace), "{}", record.json());
         assert_eq!(record.known("transactions").unwrap(), 1, "{}", record.json());
+    }
+}
+
+/// What one sender does.
+struct Sends<'a> {
+    namespace: &'a Namespace,
+    /// Its cgroup.
+    path: String,
+    /// Messages of each of its connections to the mail server.
+    messages: &'static [usize],
+    /// Connects to a port where nobody listens.
+    in_vain: usize,
+    /// Connections to a server that turns all away.
+    turned_away: usize,
+}
+
+impl Sends<'_> {
+    fn send(&self, made: &[Cgroup], [mail, busy, nobody]: [SocketAddr; 3]) {
+        let dial = |messages, to| {
+            let program = Path::new(env!("CARGO_BIN_EXE_lab-session"));
+            let dialer = Dialer::sending(messages, self.namespace, program, to).unwrap();
+            made.last().unwrap().adopt(dialer.pid()).unwrap();
+            dialer.dial()
+        };
+        self.messages.iter().for_each(|messages| dial(*messages, mail).unwrap());
+        (0..self.in_vain).for_each(|_| drop(dial(1, nobody).unwrap_err()));
+        (0..self.turned_away).for_each(|_| drop(dial(1, busy).unwrap_err()));
+    }
+}
+
+/// The numbers of a sender in a report, in the order of the columns of text.
+fn numbers(sender: &Value) -> Vec<Value> {
+    let fields = ["connections", "connect_failures", "died", "turned_away", "transactions"];
+    let more = ["messages_per_connection", "reuse_ratio", "replies_4xx", "replies_5xx"];
+    fields.into_iter().chain(more).map(|field| sender[field].clone()).collect()
+}
+
+#[test]
+fn senders_are_told_apart() {
+    if skipped("senders_are_told_apart", &NEEDS) {
+        return;
+    }
+    let hierarchy = cgroup::hierarchy().unwrap();
+    let lab = Lab::up().unwrap();
+    let [busy, nobody] = [1, 2].map(|n| SocketAddr::from((server_v4(n), lab.port())));
+    let server = Server::mail(&lab).unwrap();
+    let turns_away = Script::default().send("421 4.7.0 too many connections\r\n");
+    let busy_server = Server::start(&lab.server, busy, turns_away).unwrap();
+    let root = Cgroup::create(&hierarchy, "senders").unwrap();
+    let sends = |namespace, path: &str, messages, in_vain, turned_away| Sends {
+        namespace,
+        path: path.to_owned(),
+        messages,
+        in_vain,
+        turned_away,
+    };
+    let all = [
+        sends(&lab.client, &format!("docker-{ID}.scope"), &[3, 1][..], 0, 2),
+        sends(&lab.client, "system.slice/postfix@-.service", &[4][..], 1, 0),
+        sends(&lab.router, "plain", &[1, 1][..], 0, 0),
+    ];
+    let made = all.each_ref().map(|one| make(&root, &one.path));
+    let live = lab.file("live.json");
+    let tracer =
+        Tracer::start_with(&lab, &["--format", "json", "--output", live.to_str().unwrap()])
+            .unwrap();
+    for (one, made) in all.iter().zip(&made) {
+        one.send(made, [lab.server_v4(), busy, nobody]);
+    }
+    lab.wait_for_ends(PATIENCE).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    made.into_iter().for_each(remove);
+    assert_eq!((server.accepted(), busy_server.accepted()), (5, 2));
+
+    let in_netns = format!("lab-session in netns {}", lab.router.name());
+    let expected = [
+        ("container 6df79a0a53f3", "container", json!([4, 0, 0, 2, 4, 1.0, 0.5, 2, 0])),
+        ("postfix@-.service", "unit", json!([2, 1, 0, 0, 4, 4.0, 0.75, 0, 0])),
+        (in_netns.as_str(), "netns", json!([2, 0, 0, 0, 2, 1.0, 0.0, 0, 0])),
+    ];
+    let live = report::read(&live).unwrap();
+    let senders = live["senders"].as_array().unwrap();
+    assert_eq!(senders.len(), expected.len(), "{senders:?}");
+    for (sender, (name, kind, counts)) in senders.iter().zip(&expected) {
+        assert_eq!((sender["name"].as_str(), sender["kind"].as_str()), (Some(*name), Some(*kind)));
+        assert_eq!(json!(numbers(sender)), *counts, "{sender}");
+    }
+    for field in ["connections", "connect_failures", "died", "transactions"] {
+        let sum: u64 = senders.iter().map(|sender| sender[field].as_u64().unwrap()).sum();
+        assert_eq!(live["totals"][field], sum, "{field}");
+    }
+    assert_eq!(live["senders_omitted"]["connections"], 0);
+
+    check_report(&run.file, &live["senders"], &in_netns);
+}
+
+/// The report on the recording says the same as `live`, in JSON and in text.
+fn check_report(recording: &Path, live: &Value, in_netns: &str) {
+    let file = recording.to_str().unwrap();
+    let later = tracer::command(["report", "--format", "json", file]).unwrap();
+    let later = report::parse(&String::from_utf8(later.stdout).unwrap()).unwrap();
+    assert_eq!(later["senders"], *live, "of the recording");
+
+    let text = tracer::command(["report", file]).unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (name, cells) in [
+        ("container 6df79a0a53f3", "4 0 0 2 4 50 2 0"),
+        ("postfix@-.service", "2 1 0 0 4 75 0 0"),
+        (in_netns, "2 0 0 0 2 0 0 0"),
+    ] {
+        assert!(words.contains(&format!(" {name} {cells} ")), "{name} in {text}");
     }
 }

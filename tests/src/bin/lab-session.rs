@@ -1,7 +1,7 @@
 //! A client process of its own, for tests about pids, users and sockets that change hands.
 //!
-//! `lab-session dial ADDRESS` waits for a line on standard input, then makes one session with one
-//! message. `lab-session wait ADDRESS` says EHLO and a line on standard output, then does nothing until it is
+//! `lab-session dial ADDRESS MESSAGES` waits for a line on standard input, then makes one session with so many
+//! messages. `lab-session wait ADDRESS` says EHLO and a line on standard output, then does nothing until it is
 //! killed. `lab-session take-over` receives a connected socket over the Unix socket that is its
 //! standard input, hands over one message and quits.
 
@@ -21,12 +21,14 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["dial", address] => {
+        ["dial", address, messages] => {
+            let messages: usize =
+                messages.parse().with_context(|| format!("{messages} messages"))?;
             let address = address.parse().with_context(|| format!("address {address}"))?;
             io::stdin().read_line(&mut String::new()).context("wait for the word to start")?;
             let mut session = Session::connect_here(address, SocketKind::Native, |_| Ok(()))?;
             session.begin()?;
-            session.message(BODY)?;
+            (0..messages).try_for_each(|_| session.message(BODY))?;
             session.quit()
         }
         ["wait", address] => {
@@ -43,7 +45,7 @@ fn main() -> Result<()> {
             session.message(BODY)?;
             session.quit()
         }
-        _ => bail!("usage: lab-session dial ADDRESS | wait ADDRESS | take-over"),
+        _ => bail!("usage: lab-session dial ADDRESS MESSAGES | wait ADDRESS | take-over"),
     }
 }
 
