@@ -3,7 +3,9 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, RingBuf},
+    maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventByteArray, ProgramArray, RingBuf,
+    },
 };
 use tracer_common::{
     config::Selected,
@@ -97,3 +99,7 @@ pub(crate) static TLS_CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entrie
 /// Sized at load.
 #[map]
 pub(crate) static TLS_SESSIONS: LruHashMap<Session, Joined> = LruHashMap::with_max_entries(64, 0);
+
+/// The program that hands over the next piece of a long read: `tls_next`, put there by user space.
+#[map]
+pub(crate) static TLS_NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);

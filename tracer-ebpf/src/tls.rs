@@ -6,7 +6,10 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    programs::RetProbeContext,
+};
 use tracer_common::{
     counters::{hook, reason},
     record::{
@@ -61,10 +64,12 @@ pub(crate) struct Joined {
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     session: u64,
-    /// Where the decrypted bytes will be.
+    /// Where the decrypted bytes will be; once they are there, where the next piece of them begins.
     buffer: u64,
     /// Where their number will be, for [`Kind::READ_EX`].
     length: u64,
+    /// Bytes that were read and are not handed over yet.
+    rest: u64,
     /// What this call has received from.
     joined: Joined,
     kind: Kind,
@@ -80,6 +85,7 @@ pub(crate) fn enter(kind: Kind, session: u64, buffer: u64, length: u64) {
         session,
         buffer,
         length,
+        rest: 0,
         joined: Joined { key: 0, id: 0 },
         kind,
         padding: 0,
@@ -124,15 +130,24 @@ pub(crate) fn received(state: &mut ConnectionState, key: u64) {
 
 /// The call of the current thread returns `result`.
 #[inline(always)]
-pub(crate) fn leave(result: i32) {
+pub(crate) fn leave(ctx: &RetProbeContext, result: i32) {
     let Some(call) = current_call() else { return };
-    let length = bytes_read(call, result);
-    if length > 0
-        && let Some(state) = connection_of(call)
-    {
-        hand_over(call, state, length);
+    call.rest = bytes_read(call, result);
+    if call.rest > u64::from(DECRYPTED_READ_BYTES) {
+        if let Some(state) = connection_of(call) {
+            skip(state, reason::DECRYPTED_UNREAD);
+        }
+        call.rest = 0;
     }
-    let _ = maps::TLS_CALLS.remove(bpf_get_current_pid_tgid());
+    hand_over(ctx, call);
+}
+
+/// The call of the current thread has returned, and a piece of what it read is handed over.
+#[inline(always)]
+pub(crate) fn next_piece(ctx: &RetProbeContext) {
+    if let Some(call) = current_call() {
+        hand_over(ctx, call);
+    }
 }
 
 /// How many bytes the call has read; 0 for an error, an end, or a call that does not read.
@@ -169,28 +184,27 @@ fn connection_of<'a>(call: &Call) -> Option<&'a mut ConnectionState> {
     connection::get(joined.key).filter(|state| state.id == joined.id)
 }
 
-/// Hands over what of the `length` bytes is needed. The process that reads holds the connection, so the
-/// entry cannot end meanwhile.
+/// Hands over what is needed of the next piece, and leaves what comes after it to [`next_piece`] by a tail
+/// call: the verifier of Linux 6.1 does not come to an end of a loop over all of them. The process that
+/// reads holds the connection, so the entry cannot end meanwhile.
 #[inline(always)]
-fn hand_over(call: &mut Call, state: &mut ConnectionState, length: u64) {
+fn hand_over(ctx: &RetProbeContext, call: &mut Call) {
     const PIECE: u64 = DECRYPTED_PIECE_BYTES as u64;
-    const PIECES: u64 = DECRYPTED_READ_BYTES as u64 / PIECE;
-    if length > PIECES * PIECE {
-        skip(state, reason::DECRYPTED_UNREAD);
-        return;
-    }
-    for piece in 0..PIECES {
-        // Nothing is carried from round to round but the number of the round: the verifier follows
-        // each round once.
-        let offset = piece * PIECE;
-        if offset >= length {
-            return;
-        }
-        let rest = length - offset;
+    if call.rest > 0
+        && let Some(state) = connection_of(call)
+    {
         #[expect(clippy::cast_possible_truncation, reason = "at most `PIECE`")]
-        let len = if rest < PIECE { rest } else { PIECE } as u32;
-        hand_over_piece(call, state, offset, len);
+        let len = if call.rest < PIECE { call.rest } else { PIECE } as u32;
+        hand_over_piece(call, state, len);
+        call.buffer = call.buffer.wrapping_add(u64::from(len));
+        call.rest -= u64::from(len);
+        if call.rest > 0 {
+            // SAFETY: the one program there is for the same kind of context. It does not come back.
+            let _ = unsafe { maps::TLS_NEXT.tail_call(ctx, 0) };
+            skip(state, reason::DECRYPTED_UNREAD);
+        }
     }
+    let _ = maps::TLS_CALLS.remove(bpf_get_current_pid_tgid());
 }
 
 /// Counts a piece that is not handed over: its number will be missing.
@@ -200,17 +214,13 @@ fn skip(state: &mut ConnectionState, reason: u32) {
     emit::count_drop(hook::TLS_PROBES, reason);
 }
 
-/// Hands over `len` bytes (1 to [`DECRYPTED_PIECE_BYTES`]) at `offset` of what was read.
+/// Hands over the next `len` bytes (1 to [`DECRYPTED_PIECE_BYTES`]) of what was read.
 #[inline(always)]
-fn hand_over_piece(call: &mut Call, state: &mut ConnectionState, offset: u64, len: u32) {
+fn hand_over_piece(call: &mut Call, state: &mut ConnectionState, len: u32) {
     call.piece = [0; DECRYPTED_PIECE_BYTES as usize];
     // SAFETY: the destination has at least `len` bytes; the helper reads the source safely.
     let error = unsafe {
-        bpf_probe_read_user(
-            call.piece.as_mut_ptr().cast(),
-            len,
-            call.buffer.wrapping_add(offset) as *const _,
-        )
+        bpf_probe_read_user(call.piece.as_mut_ptr().cast(), len, call.buffer as *const _)
     };
     if error != 0 {
         skip(state, reason::DECRYPTED_UNREAD);

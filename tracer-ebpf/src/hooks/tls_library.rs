@@ -45,7 +45,14 @@ fn tls_control(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 fn tls_return(ctx: RetProbeContext) -> u32 {
     // All return an int, or a number of bytes that fits in one.
-    tls::leave(ctx.ret());
+    tls::leave(&ctx, ctx.ret());
+    0
+}
+
+/// What [`tls_return`] goes on with where a read was long. It is attached to nothing.
+#[uretprobe]
+fn tls_next(ctx: RetProbeContext) -> u32 {
+    tls::next_piece(&ctx);
     0
 }
 

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf,
+    maps::ProgramArray,
     programs::{
         ProgramError, UProbe,
         uprobe::{UProbeError, UProbeScope},
@@ -32,8 +33,12 @@ const FACT: &str = "messages under TLS, exactly";
 const INSTEAD: &str = "instead: inferred from the lengths of turns";
 
 /// The programs in the BPF object.
-pub(crate) const PROGRAMS: [&str; 5] =
-    ["tls_read", "tls_read_ex", "tls_control", "tls_return", "tls_free"];
+pub(crate) const PROGRAMS: [&str; 6] =
+    ["tls_read", "tls_read_ex", "tls_control", "tls_return", NEXT, "tls_free"];
+
+/// The program among them that hands over the next piece of a long read. It is called by itself and by
+/// `tls_return`, and attached to nothing.
+const NEXT: &str = "tls_next";
 
 /// Libraries at most; each takes up to 11 descriptors.
 const LIBRARIES: usize = 64;
@@ -123,6 +128,7 @@ impl TlsProbes {
                 return Ok((None, vec![hook]));
             }
         }
+        link_next(ebpf).context("lets `tls_return` call `tls_next`")?;
         hook.program = Some("uprobe".into());
         let mut probes = Self::default();
         let mut statuses = vec![hook];
@@ -191,6 +197,13 @@ impl TlsProbes {
         self.others.insert(identity);
         None
     }
+}
+
+/// Puts [`NEXT`], which is loaded, where its callers look for it.
+fn link_next(ebpf: &mut Ebpf) -> Result<()> {
+    let next = program(ebpf, NEXT)?.fd()?.try_clone()?;
+    let map = ebpf.map_mut("TLS_NEXT").context("no map TLS_NEXT")?;
+    Ok(ProgramArray::try_from(map)?.set(0, &next, 0)?)
 }
 
 /// A file that has none of the functions.

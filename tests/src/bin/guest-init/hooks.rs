@@ -10,10 +10,26 @@ use crate::MARK;
 
 const RECORDING: &str = "/tmp/hooks.jsonl";
 
+/// OpenSSL, which `tcpdump` needs, in the directory of each processor.
+const LIBRARIES: [&str; 2] =
+    ["/usr/lib/x86_64-linux-gnu/libssl.so.3", "/usr/lib/aarch64-linux-gnu/libssl.so.3"];
+
 /// Prints one line per hook: name, kind of program, state, what it records, and why it is not the best
 /// kind, separated by tabs.
 pub(crate) fn show() -> Result<()> {
-    let output = tracer::command(["--dport", "25", "--duration", "100ms", "--record", RECORDING])?;
+    let library = LIBRARIES.into_iter().find(|file| Path::new(file).exists());
+    let library = library.context("there is no OpenSSL in this machine")?;
+    let output = tracer::command([
+        "--dport",
+        "25",
+        "--duration",
+        "100ms",
+        "--record",
+        RECORDING,
+        "--tls-probes",
+        "--tls-library",
+        library,
+    ])?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);
         println!("{MARK} untraceable {}", message.replace('\n', " "));
@@ -24,7 +40,9 @@ pub(crate) fn show() -> Result<()> {
     let header: Value = serde_json::from_str(header).context("the header of the recording")?;
     let hooks = header["hooks"].as_array().context("a header without hooks")?;
     ensure!(!hooks.is_empty(), "a header without hooks");
-    for hook in hooks {
+    // The row of a library has its path as name.
+    let is_program = |hook: &&Value| !hook["hook"].as_str().unwrap_or_default().starts_with('/');
+    for hook in hooks.iter().filter(is_program) {
         let word =
             |field: &str| hook[field].as_str().unwrap_or_default().replace(['\t', '\n'], " ");
         let words = ["hook", "program", "state", "fact", "reason"].map(word);
