@@ -10,12 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 use aya::{
     Ebpf,
-    maps::{
-        HashMap, Map, MapData, PerCpuArray, RingBuf,
-        perf::{PerfEvent, PerfEventArray, PerfEventArrayBuffer},
-    },
+    maps::{HashMap, Map, MapData, PerCpuArray, RingBuf},
     sys::{Stats, enable_stats},
-    util::online_cpus,
 };
 use tracer_analysis::{
     connection::{Connection, Table},
@@ -30,11 +26,8 @@ use tracer_common::{
 use crate::{
     origins::{Absent, LeftOut, Origins},
     privilege,
-    probe::{self, Settings, TlsProbes, hook_of, tls_probes},
+    probe::{self, ReplyBuffers, Settings, TlsProbes, hook_of, tls_probes},
 };
-
-/// Pages of the reply buffer of each CPU: room for a second of an unusually busy dialogue.
-const REPLY_PAGES: usize = 128;
 
 /// Records taken from the ring buffer before the connections they end are passed on.
 const BATCH: usize = 16_384;
@@ -47,7 +40,7 @@ pub(crate) struct Kernel {
     ebpf: Option<Ebpf>,
     hooks: Vec<HookStatus>,
     events: RingBuf<MapData>,
-    replies: Vec<PerfEventArrayBuffer<MapData>>,
+    replies: ReplyBuffers,
     stopped: HashMap<MapData, u64, u8>,
     connections: HashMap<MapData, u64, StateBytes>,
     drops: PerCpuArray<MapData, u64>,
@@ -73,7 +66,11 @@ impl Kernel {
         let origins = Origins::read(&settings.senders)?;
         let (mut ebpf, btf) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
-        let replies = if settings.replies { open_replies(&mut ebpf)? } else { Vec::new() };
+        let replies = if settings.replies {
+            ReplyBuffers::open(take(&mut ebpf, "REPLIES")?)?
+        } else {
+            ReplyBuffers::default()
+        };
         let mut hooks = probe::attach(&mut ebpf, btf.as_ref(), settings.tier)?;
         hooks.push(probe::seed::seed(&mut ebpf, btf.as_ref(), settings));
         let mut tls = None;
@@ -179,16 +176,10 @@ impl Kernel {
 
     fn take_replies(&mut self, table: &mut Table) -> usize {
         let mut waiting = Vec::new();
-        for buffer in &mut self.replies {
-            buffer.for_each(|event| {
-                // A loss is counted where it happens, in the program.
-                let PerfEvent::Sample { head, tail } = event else { return };
-                match decoder::reply(&[head, tail].concat()) {
-                    Ok((meta, payload)) => waiting.push((meta, payload.to_vec())),
-                    Err(_) => self.undecodable += 1,
-                }
-            });
-        }
+        self.replies.for_each(|record| match decoder::reply(record) {
+            Ok((meta, payload)) => waiting.push((meta, payload.to_vec())),
+            Err(_) => self.undecodable += 1,
+        });
         // A connection may have gone from one CPU to another and back.
         waiting.sort_by_key(|(meta, _)| meta.time_ns);
         for (meta, payload) in &waiting {
@@ -362,16 +353,4 @@ fn tls_suspect(event: &Event) -> Option<u32> {
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the BPF object has no map {name}"))
-}
-
-fn open_replies(ebpf: &mut Ebpf) -> Result<Vec<PerfEventArrayBuffer<MapData>>> {
-    let mut array = PerfEventArray::try_from(take(ebpf, "REPLIES")?)?;
-    let cpus = online_cpus().map_err(|(_, error)| error).context("cannot list the CPUs")?;
-    cpus.into_iter()
-        .map(|cpu| {
-            array.open(cpu, Some(REPLY_PAGES)).with_context(|| {
-                format!("cannot open the reply buffer of CPU {cpu}; --no-replies does without")
-            })
-        })
-        .collect()
 }
