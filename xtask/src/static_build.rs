@@ -4,6 +4,7 @@
 
 mod toolchain;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -138,6 +139,23 @@ pub(crate) fn tests(
         bail!("`{call}` went well, yet names no program");
     }
     Ok(programs)
+}
+
+/// Makes a copy of the program `file` in `directory`, of the same name and without debug information, which takes
+/// nine tenths of it. Who needs that builds the commit again: the program is the same to the byte.
+pub(crate) fn strip(arch: Arch, file: &Path, directory: &Path) -> Result<PathBuf> {
+    let name = file.file_name().with_context(|| format!("{} is no program", file.display()))?;
+    let stripped = directory.join(name);
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let is_native = Arch::native() == Some(arch);
+    let program = if is_native { "strip".to_owned() } else { format!("{}-strip", arch.gnu()) };
+    Invocation::new(program)
+        .args(["--strip-all", "--remove-section=.comment", "-o"])
+        .arg(&stripped)
+        .arg(file)
+        .run(directory)?;
+    Ok(stripped)
 }
 
 /// The programs in cargo's messages: integration tests, and programs that are not tests of themselves.

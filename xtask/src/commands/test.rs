@@ -50,6 +50,7 @@ pub(crate) fn run_on_kernels(names: &[String], quick: bool) -> Result<ExitCode> 
     let mut tally = Tally::default();
     set_up(&root, &target, &mut tally);
     vm::test(&root, &target, &kernels, extent, &mut tally);
+    vm::document(&root, &target, &mut tally);
     Ok(end(&tally))
 }
 

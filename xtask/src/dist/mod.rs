@@ -22,7 +22,7 @@ pub(crate) use crates::Crates;
 pub(crate) use release::Release;
 use tree::{Layout, Tree};
 
-use crate::static_build::Arch;
+use crate::static_build::{self, Arch};
 
 /// Programs that packing calls, each with the Debian package that brings it.
 pub(crate) const PROGRAMS: &[(&str, &str)] = &[
@@ -58,7 +58,7 @@ pub(crate) fn pack(release: &Release, binary: Binary, directory: &Path) -> Resul
         binary.arch.name()
     ));
     write(&bill, &sbom::text(release, &crates, binary.arch))?;
-    let stripped = strip(binary, &scratch)?;
+    let stripped = static_build::strip(binary.arch, binary.file, &scratch)?;
     let tree = |layout: Layout| {
         let parts =
             tree::Parts { release, crates: &crates, native: binary.native, stripped: &stripped };
@@ -93,22 +93,6 @@ pub(crate) fn write_sums(directory: &Path) -> Result<PathBuf> {
     let file = directory.join("SHA256SUMS");
     write(&file, &String::from_utf8_lossy(&output.stdout))?;
     Ok(file)
-}
-
-/// A copy of the binary without debug information, which takes nine tenths of it. Who needs that builds the
-/// commit again: the program is the same to the byte.
-fn strip(binary: Binary, scratch: &Path) -> Result<PathBuf> {
-    let stripped = scratch.join("smtptrace");
-    fs::create_dir_all(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let is_native = Arch::native() == Some(binary.arch);
-    let program =
-        if is_native { "strip".to_owned() } else { format!("{}-strip", binary.arch.gnu()) };
-    Invocation::new(program)
-        .args(["--strip-all", "--remove-section=.comment", "-o"])
-        .arg(&stripped)
-        .arg(binary.file)
-        .run(scratch)?;
-    Ok(stripped)
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

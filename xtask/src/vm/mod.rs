@@ -67,7 +67,7 @@ struct Built {
 }
 
 /// Boots each of `kernels`, runs the tests in it and counts them. A kernel that cannot be had is one
-/// skip. Then `docs/kernels.md` is written anew, from the last run on each kernel.
+/// skip.
 pub(crate) fn test(
     root: &Path,
     target: &Path,
@@ -87,7 +87,11 @@ pub(crate) fn test(
         }
         println!("=== kernel {kernel}: {:.1} s", begin.elapsed().as_secs_f64());
     }
-    if let Err(error) = document::write(root, &directory) {
+}
+
+/// Writes `docs/kernels.md` anew, from the last run on each kernel.
+pub(crate) fn document(root: &Path, target: &Path, tally: &mut Tally) {
+    if let Err(error) = document::write(root, &target.join("vm")) {
         tally.fail(format!("docs/kernels.md: {error:#}"));
     }
 }
@@ -189,6 +193,8 @@ fn boot(
     fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let file_system = place.join(format!("{kernel}.cpio"));
     let contents = initramfs::Contents {
+        arch: kernel.arch,
+        scratch: &directory.join("programs").join(kernel.arch.name()),
         tracer: &built.tracer,
         tests: &built.tests,
         userland: &built.userland,
