@@ -85,7 +85,8 @@ impl Tool {
                 command.args((self == Self::SmtptraceLarge).then_some(large).into_iter().flatten());
                 command
             }
-            Self::LibbpfTcplife => call("tcplife", &["-D", &port]),
+            // Else what it prints would wait in its buffer.
+            Self::LibbpfTcplife => call("stdbuf", &["-oL", "tcplife", "-D", &port]),
             Self::BccTcplife => call("tcplife-bpfcc", &["-D", &port]),
             Self::BpftraceTcplife => call("tcplife.bt", &[]),
             Self::Tcpdump => {
