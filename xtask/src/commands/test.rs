@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     benches().run(&root, &mut tally);
     fuzz::run(&root, &target, &mut tally);
     test_end_to_end(&root, &target, &mut tally);
+    vm::test(&root, &target, &vm::quickly_tested(), vm::Extent::Quick, &mut tally);
     Ok(end(&tally))
 }
 
@@ -108,10 +109,11 @@ fn unit_tests() -> Step {
     Step::tests("unit tests", call)
 }
 
-/// Each bench runs once, and nothing is timed.
+/// Each bench runs once, and nothing is timed: so it need not be optimised.
 fn benches() -> Step {
     let call = Invocation::cargo()
-        .args(["bench", "-p", "tracer-analysis", "--bench", "lengths", "--bench", "records"])
+        .args(["bench", "--profile", "dev", "-p", "tracer-analysis"])
+        .args(["--bench", "lengths", "--bench", "records"])
         .args(["--", "--test"]);
     Step::check("benches, once", call)
 }

@@ -16,7 +16,10 @@ mod scenarios;
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -66,8 +69,17 @@ struct Built {
     userland: PathBuf,
 }
 
-/// Boots each of `kernels`, runs the tests in it and counts them. A kernel that cannot be had is one
-/// skip.
+/// A kernel and all that its machine needs.
+struct Ready {
+    kernel: &'static Kernel,
+    unpacked: Unpacked,
+    built: Arc<Built>,
+}
+
+/// Boots each of `kernels`, runs the tests in it and counts them. A kernel that cannot be had is one skip.
+///
+/// Everything is built before the first machine starts. Then as many run beside each other as this machine has
+/// processors, and one more: each waits a quarter of its time.
 pub(crate) fn test(
     root: &Path,
     target: &Path,
@@ -75,18 +87,29 @@ pub(crate) fn test(
     extent: Extent,
     tally: &mut Tally,
 ) {
+    let names: Vec<String> = kernels.iter().map(ToString::to_string).collect();
+    println!("\n=== kernels {}", names.join(", "));
+    let begin = Instant::now();
+    let mut built = Vec::new();
+    let ready: Vec<Ready> =
+        kernels.iter().filter_map(|it| prepare(root, target, it, &mut built, tally)).collect();
+    println!("=== programs and kernels: {:.1} s", begin.elapsed().as_secs_f64());
     let directory = target.join("vm");
-    let mut built: Vec<Built> = Vec::new();
-    for kernel in kernels {
-        println!("\n=== kernel {kernel}");
-        let begin = Instant::now();
-        if let Some(unpacked) = prepare(root, target, kernel, &mut built, tally)
-            && let Some(built) = built.iter().find(|built| built.arch == kernel.arch)
-        {
-            run(&directory, kernel, &unpacked, built, extent, tally);
+    let beside = 1 + thread::available_parallelism().map_or(1, NonZero::get);
+    for ready in ready.chunks(beside) {
+        let ended: Vec<Tally> = thread::scope(|scope| {
+            let machines: Vec<_> =
+                ready.iter().map(|it| scope.spawn(|| run(&directory, it, extent))).collect();
+            machines.into_iter().filter_map(|machine| machine.join().ok()).collect()
+        });
+        if ended.len() < ready.len() {
+            tally.fail("a machine: its thread panicked, see above");
         }
-        println!("=== kernel {kernel}: {:.1} s", begin.elapsed().as_secs_f64());
+        for (Ready { kernel, .. }, part) in ready.iter().zip(&ended) {
+            tally.add(&kernel.to_string(), part);
+        }
     }
+    println!("=== kernels: {:.1} s", begin.elapsed().as_secs_f64());
 }
 
 /// Writes `docs/kernels.md` anew, from the last run on each kernel.
@@ -100,10 +123,10 @@ pub(crate) fn document(root: &Path, target: &Path, tally: &mut Tally) {
 fn prepare(
     root: &Path,
     target: &Path,
-    kernel: &Kernel,
-    built: &mut Vec<Built>,
+    kernel: &'static Kernel,
+    built: &mut Vec<Arc<Built>>,
     tally: &mut Tally,
-) -> Option<Unpacked> {
+) -> Option<Ready> {
     let directory = target.join("vm");
     let emulator = qemu::program(kernel.arch);
     let mut skip = |reason: &str| {
@@ -124,17 +147,21 @@ fn prepare(
             return None;
         }
     };
-    if !built.iter().any(|built| built.arch == kernel.arch) {
-        match build(root, target, kernel.arch, userland) {
-            Ok(new) => built.push(new),
-            Err(error) => {
-                println!("{error:#}");
-                tally.fail(format!("kernel {kernel}: static build: {error:#}"));
-                return None;
-            }
+    if let Some(built) = built.iter().find(|built| built.arch == kernel.arch) {
+        return Some(Ready { kernel, unpacked, built: Arc::clone(built) });
+    }
+    match build(root, target, kernel.arch, userland) {
+        Ok(new) => {
+            let new = Arc::new(new);
+            built.push(Arc::clone(&new));
+            Some(Ready { kernel, unpacked, built: new })
+        }
+        Err(error) => {
+            println!("{error:#}");
+            tally.fail(format!("kernel {kernel}: static build: {error:#}"));
+            None
         }
     }
-    Some(unpacked)
 }
 
 fn build(root: &Path, target: &Path, arch: Arch, userland: PathBuf) -> Result<Built> {
@@ -144,27 +171,29 @@ fn build(root: &Path, target: &Path, arch: Arch, userland: PathBuf) -> Result<Bu
     Ok(Built { arch, tracer, tests, userland })
 }
 
-/// Boots `kernel`, and adds what happened to `tally`.
-fn run(
-    directory: &Path,
-    kernel: &Kernel,
-    unpacked: &Unpacked,
-    built: &Built,
-    extent: Extent,
-    tally: &mut Tally,
-) {
-    println!("{} on {}, emulated", unpacked.package, qemu::program(kernel.arch));
+/// Boots the machine and counts what happened in it.
+fn run(directory: &Path, ready: &Ready, extent: Extent) -> Tally {
+    let begin = Instant::now();
+    let kernel = ready.kernel;
+    println!(
+        "{kernel}: {} on {}, emulated; its console: {}",
+        ready.unpacked.package,
+        qemu::program(kernel.arch),
+        log(directory, kernel, extent).display()
+    );
     let mut outcome = Outcome::default();
-    let stopped = boot(directory, kernel, unpacked, built, extent, &mut outcome)
+    let stopped = boot(directory, ready, extent, &mut outcome)
         .unwrap_or_else(|error| Some(format!("{error:#}")));
-    let name = kernel.to_string();
+    let mut tally = Tally::default();
     for program in &outcome.programs {
-        tally.add(&name, &program.tally);
+        tally.add(&program.name, &program.tally);
     }
     for trouble in outcome.troubles(stopped.as_deref()) {
-        println!("{trouble}");
-        tally.fail(format!("{kernel}: {trouble}"));
+        println!("{kernel}: {trouble}");
+        tally.fail(trouble);
     }
+    println!("{kernel}: over after {:.1} s", begin.elapsed().as_secs_f64());
+    tally
 }
 
 /// Where the console of `kernel` is kept.
@@ -183,9 +212,7 @@ fn now(root: &Path) -> String {
 /// Packs the file system and boots; says why the machine had to be stopped, if it had.
 fn boot(
     directory: &Path,
-    kernel: &Kernel,
-    unpacked: &Unpacked,
-    built: &Built,
+    Ready { kernel, unpacked, built }: &Ready,
     extent: Extent,
     outcome: &mut Outcome,
 ) -> Result<Option<String>> {
@@ -194,7 +221,7 @@ fn boot(
     let file_system = place.join(format!("{kernel}.cpio"));
     let contents = initramfs::Contents {
         arch: kernel.arch,
-        scratch: &directory.join("programs").join(kernel.arch.name()),
+        scratch: &directory.join("programs").join(kernel.to_string()),
         tracer: &built.tracer,
         tests: &built.tests,
         userland: &built.userland,
@@ -203,7 +230,6 @@ fn boot(
     };
     initramfs::write(&contents, &file_system)?;
     let log = log(directory, kernel, extent);
-    println!("its console: {}", log.display());
     let mut log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     for line in outcome::heading(&unpacked.package, &now(directory)) {
         writeln!(log, "{line}").context("cannot write the log")?;
@@ -214,19 +240,20 @@ fn boot(
         // The tests are counted also where the disk is full.
         let _ = writeln!(log, "{line}");
         if let Some(ran) = outcome.read(line) {
-            show(ran);
+            show(kernel, ran);
         }
     })
 }
 
 /// One line for a program, and all it printed if it failed.
-fn show(ran: &Ran) {
+fn show(kernel: &Kernel, ran: &Ran) {
     let [passed, failed, skipped] = ran.tally.counts();
-    if failed > 0 {
-        println!("{}", ran.lines.join("\n"));
-    }
-    println!(
-        "{}: {passed} passed, {failed} failed, {skipped} skipped in {} s",
+    let mut text = format!(
+        "{kernel}: {}: {passed} passed, {failed} failed, {skipped} skipped in {} s\n",
         ran.name, ran.seconds
     );
+    if failed > 0 {
+        text.push_str(&ran.lines.join("\n"));
+    }
+    println!("{}", text.trim_end());
 }
