@@ -49,6 +49,9 @@ enum Command {
         /// For this processor only; can be repeated
         #[arg(long = "arch", value_name = "ARCH")]
         arches: Vec<static_build::Arch>,
+        /// Build and pack the commit once more, in another directory, and compare
+        #[arg(long)]
+        verify: bool,
     },
     /// Set up, build, and measure smtptrace beside its peers; writes docs/performance.md
     Bench {
@@ -76,7 +79,7 @@ fn main() -> ExitCode {
             commands::run::run(&[vec![OsString::from("demo")], args].concat())
         }
         Command::Bench { args } => commands::bench::run(&args),
-        Command::Dist { arches } => commands::dist::run(&arches),
+        Command::Dist { arches, verify } => commands::dist::run(&arches, verify),
         Command::Test { vm: None, .. } => commands::test::run(),
         Command::Test { vm: Some(kernels), quick } => {
             commands::test::run_on_kernels(&kernels, quick)

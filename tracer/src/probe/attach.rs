@@ -1,6 +1,6 @@
 //! Attaches hook by hook, taking the next best where one cannot be had.
 
-use std::{error::Error, fmt::Write as _};
+use std::{error::Error, fmt::Write as _, io};
 
 use anyhow::{Result, bail};
 use aya::{Btf, BtfError, Ebpf, programs::ProgramError};
@@ -108,10 +108,29 @@ pub(super) fn cause(error: &ProgramError) -> String {
 }
 
 /// The innermost error, on one line.
-pub(super) fn innermost(error: &dyn Error) -> String {
-    let mut innermost: &dyn Error = error;
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    /// `include/linux/errno.h`: of the kernel only, so libc has no words for it.
+    const ENOTSUPP: i32 = 524;
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
+    let number = innermost.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    if number == Some(ENOTSUPP) {
+        return "this kernel does not support it on this processor (ENOTSUPP)".into();
+    }
     innermost.to_string().replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_only_the_kernel_knows_have_words() {
+        let unknown = innermost(&io::Error::from_raw_os_error(524));
+        assert!(unknown.ends_with("(ENOTSUPP)"), "{unknown}");
+        let known = innermost(&io::Error::from_raw_os_error(2));
+        assert_eq!(known, "No such file or directory (os error 2)");
+    }
 }

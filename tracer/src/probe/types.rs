@@ -1,6 +1,6 @@
 //! The types of the running kernel: as it shows them, or from a file.
 
-use std::path::Path;
+use std::{panic::resume_unwind, path::Path, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Btf;
@@ -25,7 +25,15 @@ impl KernelTypes {
         if !is_shown() {
             return Ok(Self { offsets: of_file(file.unwrap_or(own))?, own: None });
         }
-        let offsets = offsets::read(own)?;
+        // Each takes long and they have nothing in common but the file.
+        let (offsets, btf) = thread::scope(|scope| {
+            let offsets = scope.spawn(|| offsets::read(own));
+            let btf = Btf::from_sys_fs();
+            (offsets.join(), btf)
+        });
+        let offsets = offsets.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let btf =
+            btf.with_context(|| format!("cannot read the kernel's types from {KERNEL_BTF}"))?;
         if let Some(file) = file {
             ensure!(
                 of_file(file)? == offsets,
@@ -34,8 +42,6 @@ impl KernelTypes {
                 file.display()
             );
         }
-        let btf = Btf::from_sys_fs()
-            .with_context(|| format!("cannot read the kernel's types from {KERNEL_BTF}"))?;
         Ok(Self { offsets, own: Some(btf) })
     }
 }

@@ -8,13 +8,18 @@ use anyhow::{Context, Result, ensure};
 
 use super::setup;
 use crate::dist::{self, Binary, Release};
+use crate::invocation::Invocation;
 use crate::static_build::{self, Arch};
 use crate::workspace;
 
-/// Runs the command for `arches`, or for all of them if none is named.
-pub(crate) fn run(arches: &[Arch]) -> Result<ExitCode> {
+/// Runs the command for `arches`, or for all of them if none is named. `verify`: then everything is built and packed
+/// once more, in another directory, and an error if that gives other bytes.
+pub(crate) fn run(arches: &[Arch], verify: bool) -> Result<ExitCode> {
     let root = workspace::root();
     let target = workspace::target_dir(&root)?;
+    if verify {
+        ensure_committed(&root)?;
+    }
     let release = Release::of(&root)?;
     setup::for_packing(&root)?;
     let native = Arch::native().context(
@@ -32,10 +37,44 @@ pub(crate) fn run(arches: &[Arch]) -> Result<ExitCode> {
         let binary = Binary { file: &file, arch: *arch, native: &native_file };
         dist::pack(&release, binary, &directory)?;
     }
-    let sums = dist::write_sums(&directory)?;
-    print!("{}", fs::read_to_string(&sums).context("cannot read the sums")?);
+    let sums = read(&dist::write_sums(&directory)?)?;
+    print!("{sums}");
     eprintln!("xtask: packed into {}", directory.display());
+    if verify {
+        let again = built_again(&root, &target, arches)?;
+        ensure!(sums == again, "another build of the same commit gave other files:\n{again}");
+        eprintln!("xtask: another build of the same commit gave the same bytes");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A second build has only what is committed.
+fn ensure_committed(root: &Path) -> Result<()> {
+    let call = Invocation::new("git").arg("-C").arg(root).args(["status", "--porcelain"]);
+    let changes = call.answer().with_context(|| format!("`{call}` failed: is this a checkout?"))?;
+    ensure!(
+        changes.trim().is_empty(),
+        "--verify builds the last commit again, and this checkout differs from it:\n{changes}"
+    );
+    Ok(())
+}
+
+/// Sums of what a new checkout of this commit, in a directory of its own, is built and packed into.
+fn built_again(root: &Path, target: &Path, arches: &[Arch]) -> Result<String> {
+    let checkout = cleared(target.join("dist-again"))?;
+    eprintln!("xtask: building once more, in {}", checkout.display());
+    Invocation::new("git").args(["clone", "--quiet"]).arg(root).arg(&checkout).run(root)?;
+    let own_target = checkout.join("target");
+    let mut call = Invocation::cargo().args(["xtask", "dist"]).env("CARGO_TARGET_DIR", &own_target);
+    for arch in arches {
+        call = call.args(["--arch", arch.name()]);
+    }
+    call.run(&checkout)?;
+    read(&own_target.join("dist/SHA256SUMS"))
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Packs the native binary `file` twice, in different places, into `target/dist` in the end: an error if
@@ -48,7 +87,7 @@ pub(crate) fn pack_twice(root: &Path, target: &Path, arch: Arch, file: &Path) ->
         let directory = cleared(target.join(name))?;
         dist::pack(&release, binary, &directory)?;
         let file = dist::write_sums(&directory)?;
-        sums.push(fs::read_to_string(&file).context("cannot read the sums")?);
+        sums.push(read(&file)?);
     }
     ensure!(
         sums[0] == sums[1],
