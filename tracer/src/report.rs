@@ -13,7 +13,6 @@ use tracer_analysis::{
     report::{Context, Report},
     selection::Selection,
     utc::Utc,
-    whatif::WhatIf,
 };
 
 use crate::{
@@ -41,10 +40,10 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     if let Some(dialect) = format.dialect() {
         return metrics(args, by, dialect, output);
     }
-    let (most, hdr) = (args.output.max_destinations, format.needs_histograms());
-    let replay = Replay::for_format(format, most);
-    let selection = args.senders.selection();
-    let (mut report, what_if) = replayed(&args.files, selection, by, most, hdr, replay)?;
+    let (fold, context, replay) = replayed(args, format.needs_histograms())?;
+    let mut report = Report::listing(args.output.listed(), &fold, by, context);
+    drop(fold);
+    let what_if = replay.map(|replay| replay.answer(&report));
     if args.output.resolve {
         names::add(&mut report);
     }
@@ -59,31 +58,28 @@ pub(crate) fn on(
     max_destinations: usize,
     hdr: bool,
 ) -> Result<Report> {
-    replayed(files, Selection::default(), by, max_destinations, hdr, None).map(|(report, _)| report)
+    let mut fold = Fold::new(max_destinations);
+    let mut recordings = Recordings::default();
+    for path in files {
+        recordings.read(path.as_ref(), |line| add(&mut fold, line))?;
+    }
+    Ok(Report::new(&fold, by, recordings.context(hdr)))
 }
 
-/// The same, and what its messages would have needed under other policies.
-fn replayed(
-    files: &[impl AsRef<Path>],
-    selection: Selection,
-    by: Grouping,
-    max_destinations: usize,
-    hdr: bool,
-    mut replay: Option<Replay>,
-) -> Result<(Report, Option<WhatIf>)> {
-    let mut fold = Fold::new(max_destinations);
-    let mut recordings = Recordings::of(selection);
-    for path in files {
-        recordings.read(path.as_ref(), |line| {
+/// The recordings folded, and what their messages would have needed under other policies.
+fn replayed(args: &ReportArgs, hdr: bool) -> Result<(Fold, Context, Option<Replay>)> {
+    let most = args.output.max_destinations;
+    let (mut fold, mut replay) = (Fold::new(most), Replay::for_format(args.output.format, most));
+    let mut recordings = Recordings::of(args.senders.selection());
+    for path in &args.files {
+        recordings.read(path, |line| {
             add(&mut fold, line);
             if let (Some(replay), Line::Connection(connection)) = (&mut replay, line) {
                 replay.add(connection);
             }
         })?;
     }
-    let report = Report::new(&fold, by, recordings.context(hdr));
-    let what_if = replay.map(|replay| replay.answer(&report));
-    Ok((report, what_if))
+    Ok((fold, recordings.context(hdr), replay))
 }
 
 /// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, SeenFrom},
-    destination::{Arrivals, Cost, Course, Distribution, IdleGaps, Messages, Throttling, Timeline},
+    destination::{
+        Arrivals, Cost, Course, Distribution, Few, IdleGaps, Messages, Throttling, Timeline,
+    },
     mta::Mta,
 };
 
@@ -30,7 +32,7 @@ pub struct Aggregate {
     /// Those that were never established, although they ended.
     pub connect_failures: u64,
     /// The same by name of the error (`ECONNREFUSED`, ...), or [`GAVE_UP`].
-    pub failures: BTreeMap<String, u64>,
+    pub failures: Few<String, u64>,
     /// Established ones that died: reset, timed out, or closed without an answer.
     pub died: u64,
     /// Still open when tracing ended.
@@ -75,21 +77,21 @@ pub struct Aggregate {
     /// Segments retransmitted; `None` if no connection knows.
     pub retransmits: Option<u64>,
     /// Connections by what ended them.
-    pub endings: BTreeMap<EndCause, u64>,
+    pub endings: Few<EndCause, u64>,
     /// The same of those that were never established.
-    pub failed_endings: BTreeMap<EndCause, u64>,
+    pub failed_endings: Few<EndCause, u64>,
     /// Connections by the mail server that opened them, as far as that is known.
-    pub mtas: BTreeMap<Mta, u64>,
+    pub mtas: Few<Mta, u64>,
     /// Greetings by reply code.
-    pub greeting_codes: BTreeMap<u16, u64>,
+    pub greeting_codes: Few<u16, u64>,
     /// How the servers received them.
     pub throttling: Throttling,
     /// What was spent in vain.
     pub cost: Cost,
     /// When the connections existed.
     pub timeline: Timeline,
-    /// When they were opened, and 421 replies came. Like `timeline`, only in the sum over all families.
-    pub course: Course,
+    /// When 421 replies came. Like `timeline`, only in the sum over all families.
+    pub replies_421: Course,
     /// When they arrived and stood idle. Like `timeline`, only in the sum over all families.
     pub arrivals: Arrivals,
 }
@@ -98,13 +100,13 @@ impl Aggregate {
     /// Adds one connection.
     pub fn add(&mut self, connection: &Connection) {
         self.connections += 1;
-        *self.endings.entry(connection.end_cause).or_default() += 1;
+        *self.endings.of(&connection.end_cause) += 1;
         self.add_ending(connection);
         if let Some(code) = connection.banner_code {
             count(&mut self.greeting_codes, &code, 1, GREETING_CODES, &OTHER_CODE);
         }
         if let Some(mta) = connection.mta() {
-            *self.mtas.entry(mta).or_default() += 1;
+            *self.mtas.of(&mta) += 1;
         }
         sum(&mut self.bytes_sent, connection.bytes_sent);
         sum(&mut self.bytes_received, connection.bytes_received);
@@ -117,7 +119,7 @@ impl Aggregate {
         self.throttling.add(connection);
         self.cost.add(connection);
         self.timeline.add(connection);
-        self.course.add(connection);
+        self.replies_421.add_replies_421(connection);
         self.arrivals.add(connection);
         match connection.seen_from {
             SeenFrom::Midlife => self.midlife += 1,
@@ -130,7 +132,7 @@ impl Aggregate {
             self.open += 1;
         } else if connection.failed() {
             self.connect_failures += 1;
-            *self.failed_endings.entry(connection.end_cause).or_default() += 1;
+            *self.failed_endings.of(&connection.end_cause) += 1;
             let name = connection.connect_error.as_deref().unwrap_or(GAVE_UP);
             count(&mut self.failures, name, 1, FAILURE_NAMES, OTHER_FAILURE);
         } else if connection.died() {
@@ -166,7 +168,7 @@ impl Aggregate {
     pub fn merge(&mut self, other: &Self) {
         self.merge_counts(other);
         self.timeline.merge(&other.timeline);
-        self.course.merge(&other.course);
+        self.replies_421.merge(&other.replies_421);
         self.arrivals.merge(&other.arrivals);
     }
 
@@ -177,20 +179,20 @@ impl Aggregate {
         self.died += other.died;
         self.open += other.open;
         self.midlife += other.midlife;
-        for (name, &n) in &other.failures {
+        for (name, &n) in other.failures.iter() {
             count(&mut self.failures, name.as_str(), n, FAILURE_NAMES, OTHER_FAILURE);
         }
-        for (code, &n) in &other.greeting_codes {
+        for (code, &n) in other.greeting_codes.iter() {
             count(&mut self.greeting_codes, code, n, GREETING_CODES, &OTHER_CODE);
         }
-        for (&mta, &n) in &other.mtas {
-            *self.mtas.entry(mta).or_default() += n;
+        for (mta, &n) in other.mtas.iter() {
+            *self.mtas.of(mta) += n;
         }
-        for (&cause, &n) in &other.endings {
-            *self.endings.entry(cause).or_default() += n;
+        for (cause, &n) in other.endings.iter() {
+            *self.endings.of(cause) += n;
         }
-        for (&cause, &n) in &other.failed_endings {
-            *self.failed_endings.entry(cause).or_default() += n;
+        for (cause, &n) in other.failed_endings.iter() {
+            *self.failed_endings.of(cause) += n;
         }
         self.connect_us.merge(&other.connect_us);
         self.banner_us.merge(&other.banner_us);
@@ -219,7 +221,7 @@ impl Aggregate {
 impl Aggregate {
     /// Established connections, or those still open, by what ended them.
     pub fn session_endings(&self) -> BTreeMap<EndCause, u64> {
-        let failed = |cause| self.failed_endings.get(cause).copied().unwrap_or(0);
+        let failed = |cause: &EndCause| self.failed_endings.get(cause).copied().unwrap_or(0);
         let sessions = self.endings.iter().map(|(cause, n)| (*cause, n - failed(cause)));
         sessions.filter(|&(_, n)| n > 0).collect()
     }
@@ -233,16 +235,11 @@ fn sum(total: &mut Option<u64>, value: Option<u64>) {
 }
 
 /// Adds to the count of `key`, or of `other` if there are `limit` keys already.
-fn count<K, Q>(counts: &mut BTreeMap<K, u64>, key: &Q, n: u64, limit: usize, other: &Q)
+fn count<K, Q>(counts: &mut Few<K, u64>, key: &Q, n: u64, limit: usize, other: &Q)
 where
     K: Ord + std::borrow::Borrow<Q>,
     Q: Ord + ToOwned<Owned = K> + ?Sized,
 {
-    let key = if counts.contains_key(key) || counts.len() < limit { key } else { other };
-    match counts.get_mut(key) {
-        Some(count) => *count += n,
-        None => {
-            counts.insert(key.to_owned(), n);
-        }
-    }
+    let is_kept = counts.len() < limit || counts.contains_key(key);
+    *counts.of(if is_kept { key } else { other }) += n;
 }

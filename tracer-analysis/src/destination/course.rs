@@ -1,10 +1,6 @@
 //! How many connections were opened, and how often a server said 421, over time.
 
-use crate::{
-    connection::{Connection, SeenFrom},
-    destination::histogram::reserve_little,
-    utc::Utc,
-};
+use crate::{connection::Connection, destination::histogram::reserve_little, utc::Utc};
 
 /// Counts over time in bounded memory.
 ///
@@ -40,11 +36,13 @@ impl Course {
     /// How often the last width doubles: all that microseconds in 64 bits can tell is then in 203 buckets.
     const DOUBLED: usize = 20;
 
-    /// Adds a connection.
-    pub fn add(&mut self, connection: &Connection) {
-        if connection.seen_from == SeenFrom::Connect {
-            self.count(connection.start, 1, 0);
-        }
+    /// Counts a connection opened at `at`.
+    pub fn opened(&mut self, at: Utc) {
+        self.count(at, 1, 0);
+    }
+
+    /// Counts the 421 replies of a connection.
+    pub fn add_replies_421(&mut self, connection: &Connection) {
         match &connection.refusals {
             Some(replies) => {
                 for reply in replies.iter().filter(|reply| reply.code == 421) {

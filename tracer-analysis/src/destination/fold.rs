@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use crate::{
     connection::{Connection, Family},
     destination::{
-        Aggregate, Course, Group, Grouping, Groups, OTHER, Senders, Timeline, group::Cell,
+        Aggregate, Course, Few, Group, Grouping, Groups, OTHER, Senders, Timeline, group::Cell,
     },
     utc::Utc,
 };
@@ -28,7 +28,7 @@ pub struct Fold {
     others: Families,
     /// Of all connections: more precise than the sum of those of the destinations.
     timeline: Timeline,
-    course: Course,
+    replies_421: Course,
     senders: Senders,
     window: Option<(Utc, Utc)>,
 }
@@ -36,8 +36,8 @@ pub struct Fold {
 /// All that is known about one server address.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Address {
-    /// Connections by the host of their greeting. Boxed, because tree nodes have room for eleven.
-    pub(super) hosts: BTreeMap<Box<str>, Box<Aggregate>>,
+    /// Connections by the host of their greeting; [`HOSTS_PER_ADDRESS`] at most.
+    pub(super) hosts: Few<String, Box<Aggregate>>,
     /// Connections without a greeting that names a host.
     pub(super) nameless: Option<Box<Aggregate>>,
 }
@@ -73,7 +73,7 @@ impl Address {
     pub(super) fn usual_host(&self) -> Option<&str> {
         // `max_by` returns the last of several: go from the end of the alphabet to its beginning.
         let hosts = self.hosts.iter().rev();
-        hosts.max_by_key(|(_, cell)| cell.connections).map(|(host, _)| host.as_ref())
+        hosts.max_by_key(|(_, cell)| cell.connections).map(|(host, _)| host.as_str())
     }
 }
 
@@ -86,7 +86,7 @@ impl Fold {
             addresses: BTreeMap::new(),
             others: Families::default(),
             timeline: Timeline::default(),
-            course: Course::default(),
+            replies_421: Course::default(),
             senders: Senders::default(),
             window: None,
         }
@@ -96,7 +96,7 @@ impl Fold {
     pub fn add(&mut self, connection: &Connection) {
         self.extend_window(connection.start, connection.end());
         self.timeline.add(connection);
-        self.course.add(connection);
+        self.replies_421.add_replies_421(connection);
         self.senders.add(connection);
         let host =
             connection.banner_host.as_deref().map(normal_host).filter(|host| !host.is_empty());
@@ -110,10 +110,10 @@ impl Fold {
         }
         self.timeline.merge(&other.timeline);
         self.timeline.shrink();
-        self.course.merge(&other.course);
+        self.replies_421.merge(&other.replies_421);
         self.senders.merge(&other.senders);
         for (&address, theirs) in &other.addresses {
-            let named = theirs.hosts.iter().map(|(host, cell)| (Some(host.as_ref()), cell));
+            let named = theirs.hosts.iter().map(|(host, cell)| (Some(host.as_str()), cell));
             let nameless = theirs.nameless.iter().map(|cell| (None, cell));
             for (host, cell) in named.chain(nameless) {
                 let ours = self.cell(address, host);
@@ -158,7 +158,7 @@ impl Fold {
         });
         let mut total = Group::new(key.to_owned(), cells.chain(self.others.cells()), addresses);
         total.all.timeline = self.timeline.clone();
-        total.all.course = self.course.clone();
+        total.all.replies_421 = self.replies_421.clone();
         total
     }
 
@@ -195,12 +195,10 @@ impl Fold {
         }
         let address = self.addresses.entry(address).or_default();
         let room = self.hosts < self.max_destinations && address.hosts.len() < HOSTS_PER_ADDRESS;
-        match host {
-            Some(host) if room || address.hosts.contains_key(host) => {
-                address.hosts.entry(host.into()).or_insert_with(|| {
-                    self.hosts += 1;
-                    Box::default()
-                })
+        match host.map(|host| (host, address.hosts.contains_key(host))) {
+            Some((host, known)) if known || room => {
+                self.hosts += usize::from(!known);
+                address.hosts.of(host)
             }
             _ => address.nameless.get_or_insert_default(),
         }

@@ -121,7 +121,7 @@ impl Iterator for Groups<'_> {
         let mut group = Group::new(plan.key, plan.cells.iter().copied(), plan.addresses);
         for (_, cell) in plan.cells {
             group.all.timeline.merge(&cell.timeline);
-            group.all.course.merge(&cell.course);
+            group.all.replies_421.merge(&cell.replies_421);
             group.all.arrivals.merge(&cell.arrivals);
         }
         Some(group)
@@ -147,7 +147,7 @@ fn plan(addresses: &BTreeMap<IpAddr, Address>, by: Grouping) -> Vec<Plan<'_>> {
     let mut groups: BTreeMap<String, Plan<'_>> = BTreeMap::new();
     for (&address, server) in addresses {
         let family = family(address);
-        let named = server.hosts.iter().map(|(host, cell)| (Some(host.as_ref()), cell));
+        let named = server.hosts.iter().map(|(host, cell)| (Some(host.as_str()), cell));
         let nameless = server.nameless.iter().map(|cell| (server.usual_host(), cell));
         for (host, cell) in named.chain(nameless) {
             let key = by.key(address, host);

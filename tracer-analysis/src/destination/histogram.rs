@@ -1,11 +1,15 @@
 //! Distributions of measured values, and their summaries.
 
+use std::fmt;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer as _, V2DeflateSerializer},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::destination::packed::Packed;
 
 /// Significant decimal digits of a histogram: a quantile is at most 1 % too high.
 const DIGITS: u8 = 2;
@@ -19,21 +23,36 @@ const HALF: u64 = 128;
 /// `u32::MAX`, which is 71 minutes in microseconds) values are counted in the buckets of an HDR
 /// histogram of two significant digits, of which only those in use take memory; a quantile is then
 /// up to 1 % too high, never too low. Count, sum, minimum and maximum are always exact.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Distribution {
+    /// All values, each at most `u32::MAX`; empty once they are counted.
+    kept: Packed,
+    counted: Option<Box<Counted>>,
+}
+
+/// More values than are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counted {
     count: u64,
     sum: u64,
     min: u64,
     max: u64,
-    /// All values, ascending; empty once there are buckets.
-    kept: Vec<u32>,
-    /// Counts by bucket, ascending; empty while the values are kept.
+    /// Counts by bucket, ascending.
     buckets: Vec<Bucket>,
 }
 
-impl Default for Distribution {
-    fn default() -> Self {
-        Self { count: 0, sum: 0, min: u64::MAX, max: 0, kept: Vec::new(), buckets: Vec::new() }
+impl PartialEq for Distribution {
+    fn eq(&self, other: &Self) -> bool {
+        self.kept.sorted() == other.kept.sorted() && self.counted == other.counted
+    }
+}
+
+impl Eq for Distribution {}
+
+/// The same for the same values, in whichever order they came.
+impl fmt::Debug for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Distribution").field(&self.kept.sorted()).field(&self.counted).finish()
     }
 }
 
@@ -48,94 +67,70 @@ impl Distribution {
     /// Adds a value.
     pub fn record(&mut self, value: u64) {
         let value = value.min(Self::BOUND);
-        self.count += 1;
-        self.sum = self.sum.saturating_add(value);
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        match u32::try_from(value) {
-            Ok(small) if self.buckets.is_empty() && self.kept.len() < Self::KEPT => {
-                let at = self.kept.partition_point(|&other| other <= small);
-                reserve_little(&mut self.kept);
-                self.kept.insert(at, small);
-            }
-            _ => {
-                self.count_kept();
-                count_in(&mut self.buckets, value);
-            }
+        let is_kept = value <= u32::MAX.into() && !self.kept.has(Self::KEPT);
+        if is_kept && self.counted.is_none() {
+            self.kept.push(value);
+        } else {
+            self.counted().record(value);
         }
     }
 
     /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
-        if self.count == 0 {
-            self.clone_from(other);
-            return;
+        match &other.counted {
+            _ if self.kept.is_empty() && self.counted.is_none() => self.clone_from(other),
+            None => self.extend(other.kept.iter()),
+            Some(theirs) => self.counted().merge(theirs),
         }
-        if other.buckets.is_empty() {
-            for &value in &other.kept {
-                self.record(value.into());
-            }
-            return;
-        }
-        self.count += other.count;
-        self.sum = self.sum.saturating_add(other.sum);
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
-        self.count_kept();
-        self.buckets = union(&self.buckets, &other.buckets);
     }
 
     /// How many values there are.
-    pub const fn count(&self) -> u64 {
-        self.count
+    pub fn count(&self) -> u64 {
+        self.counted.as_ref().map_or_else(|| self.kept.len() as u64, |it| it.count)
     }
 
     /// Sum of the values; exact.
-    pub const fn sum(&self) -> u64 {
-        self.sum
+    pub fn sum(&self) -> u64 {
+        self.counted.as_ref().map_or_else(|| self.kept.iter().sum(), |it| it.sum)
     }
 
     /// How many values are not above `value`, as far as they are told apart: those in the bucket that
     /// `value` falls in (up to 0.8 % above it) count. Further values never make it less.
     pub fn at_most(&self, value: u64) -> u64 {
         let last = index_of(value.min(Self::BOUND));
-        let kept = self.kept.partition_point(|&kept| index_of(kept.into()) <= last);
-        let buckets = self.buckets.iter().take_while(|bucket| bucket.index() <= last);
-        kept as u64 + buckets.map(|bucket| bucket.count()).sum::<u64>()
+        match &self.counted {
+            None => self.kept.iter().filter(|kept| index_of(*kept) <= last).count() as u64,
+            Some(counted) => {
+                let buckets = counted.buckets.iter().take_while(|bucket| bucket.index() <= last);
+                buckets.map(|bucket| bucket.count()).sum()
+            }
+        }
     }
 
     /// Smallest value; `None` if there is none.
-    pub const fn min(&self) -> Option<u64> {
-        if self.count == 0 { None } else { Some(self.min) }
+    pub fn min(&self) -> Option<u64> {
+        self.counted.as_ref().map_or_else(|| self.kept.iter().min(), |it| Some(it.min))
     }
 
     /// Largest value; `None` if there is none.
-    pub const fn max(&self) -> Option<u64> {
-        if self.count == 0 { None } else { Some(self.max) }
+    pub fn max(&self) -> Option<u64> {
+        self.counted.as_ref().map_or_else(|| self.kept.iter().max(), |it| Some(it.max))
     }
 
     /// The smallest value that at least the share `q` (0 to 1) of all values does not exceed; `None`
     /// if there are no values.
     pub fn quantile(&self, q: f64) -> Option<u64> {
-        let last = self.count.checked_sub(1)?;
-        // A rounding error must not lift the rank.
-        let rank = (q.clamp(0.0, 1.0) * self.count as f64 - 1e-6).ceil();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of the count; float to integer saturates"
-        )]
-        let rank = (rank as u64).saturating_sub(1);
-        let rank = rank.min(last);
-        if self.buckets.is_empty() {
-            return self.kept.get(usize::try_from(rank).ok()?).map(|&value| value.into());
-        }
-        let mut passed = 0;
-        let bucket = self.buckets.iter().find(|bucket| {
-            passed += bucket.count();
-            passed > rank
-        })?;
-        Some(bucket.highest().clamp(self.min, self.max))
+        let [value] = self.quantiles_at([q]);
+        value
+    }
+
+    fn quantiles_at<const N: usize>(&self, shares: [f64; N]) -> [Option<u64>; N] {
+        let Some(counted) = &self.counted else {
+            let values = self.kept.sorted();
+            return shares.map(|q| values.get(rank(q, values.len())?).copied());
+        };
+        let count = usize::try_from(counted.count).unwrap_or(usize::MAX);
+        shares.map(|q| counted.value(rank(q, count)? as u64))
     }
 
     /// Count, extremes, quantiles, and the histogram itself for export. Takes about 50 µs.
@@ -145,41 +140,32 @@ impl Distribution {
 
     /// The same without the histogram.
     pub fn quantiles(&self) -> HistogramSummary {
-        HistogramSummary {
-            count: self.count,
-            min: self.min(),
-            p50: self.quantile(0.50),
-            p90: self.quantile(0.90),
-            p99: self.quantile(0.99),
-            max: self.max(),
-            hdr: None,
-        }
+        let (count, min, max) = (self.count(), self.min(), self.max());
+        let [p50, p90, p99] = self.quantiles_at([0.50, 0.90, 0.99]);
+        HistogramSummary { count, min, p50, p90, p99, max, hdr: None }
     }
 
     /// The values in ascending order, as far as they are told apart.
     pub fn spans(&self) -> impl Iterator<Item = Span> + '_ {
-        let kept = self.kept.iter().map(|&value| {
-            let value = value.into();
-            Span { lowest: value, highest: value, count: 1 }
-        });
-        kept.chain(self.buckets.iter().map(|bucket| Span {
-            lowest: bucket.lowest().clamp(self.min, self.max),
-            highest: bucket.highest().clamp(self.min, self.max),
-            count: bucket.count(),
-        }))
+        let kept = self.kept.sorted().into_iter();
+        let kept = kept.map(|value| Span { lowest: value, highest: value, count: 1 });
+        kept.chain(self.counted.iter().flat_map(|counted| counted.spans()))
     }
 
-    /// Turns the kept values into counts.
-    fn count_kept(&mut self) {
-        for value in std::mem::take(&mut self.kept) {
-            count_in(&mut self.buckets, value.into());
-        }
+    /// As counts, which the kept values become if they are not.
+    fn counted(&mut self) -> &mut Counted {
+        let kept = std::mem::take(&mut self.kept);
+        self.counted.get_or_insert_with(|| {
+            let none = Counted { count: 0, sum: 0, min: u64::MAX, max: 0, buckets: Vec::new() };
+            let mut counted = Box::new(none);
+            kept.iter().for_each(|value| counted.record(value));
+            counted
+        })
     }
 
     /// The histogram in the V2 deflate format of `HdrHistogram`, in base64; `None` if it is empty.
     fn encode(&self) -> Option<String> {
-        self.max()?;
-        let histogram = self.histogram()?;
+        let histogram = self.histogram(self.max()?)?;
         let mut bytes = Vec::new();
         V2DeflateSerializer::new().serialize(&histogram, &mut bytes).ok()?;
         Some(STANDARD.encode(bytes))
@@ -187,17 +173,63 @@ impl Distribution {
 
     /// As a histogram of that crate. `None` does not happen: it resizes to any value up to
     /// [`Self::BOUND`].
-    fn histogram(&self) -> Option<Histogram<u64>> {
-        let mut histogram = Histogram::new_with_max(self.max.max(2), DIGITS).ok()?;
-        for &value in &self.kept {
-            histogram.record(value.into()).ok()?;
-        }
-        for bucket in &self.buckets {
-            let value = bucket.highest().clamp(self.min, self.max);
-            histogram.record_n(value, bucket.count()).ok()?;
+    fn histogram(&self, max: u64) -> Option<Histogram<u64>> {
+        let mut histogram = Histogram::new_with_max(max.max(2), DIGITS).ok()?;
+        for span in self.spans() {
+            histogram.record_n(span.highest, span.count).ok()?;
         }
         Some(histogram)
     }
+}
+
+impl Counted {
+    fn record(&mut self, value: u64) {
+        self.count += 1;
+        self.sum = self.sum.saturating_add(value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        count_in(&mut self.buckets, value);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.buckets = union(&self.buckets, &other.buckets);
+    }
+
+    /// The value that `rank` others precede.
+    fn value(&self, rank: u64) -> Option<u64> {
+        let mut passed = 0;
+        let bucket = self.buckets.iter().find(|bucket| {
+            passed += bucket.count();
+            passed > rank
+        })?;
+        Some(bucket.highest().clamp(self.min, self.max))
+    }
+
+    fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.buckets.iter().map(|bucket| Span {
+            lowest: bucket.lowest().clamp(self.min, self.max),
+            highest: bucket.highest().clamp(self.min, self.max),
+            count: bucket.count(),
+        })
+    }
+}
+
+/// How many of `count` values precede the quantile `q`; `None` if there are no values.
+fn rank(q: f64, count: usize) -> Option<usize> {
+    let last = count.checked_sub(1)?;
+    // A rounding error must not lift the rank.
+    let rank = (q.clamp(0.0, 1.0) * count as f64 - 1e-6).ceil();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of the count; float to integer saturates"
+    )]
+    let rank = (rank as usize).saturating_sub(1);
+    Some(rank.min(last))
 }
 
 impl Extend<u64> for Distribution {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     connection::{Connection, EndCause, EndDuring, EndSuspect},
-    destination::{Distribution, IdleLimit, Observed},
+    destination::{Distribution, Few, IdleLimit, Observed},
 };
 
 /// Shorter gaps are pauses of the dialogue, and are not in the record.
@@ -121,7 +121,7 @@ pub struct IdleGaps {
     /// dead or alive.
     pub untested: Distribution,
     /// Gaps at whose end the session was dead, by how that showed and who did it.
-    pub deaths: BTreeMap<(Manner, Killer), Distribution>,
+    pub deaths: Few<(Manner, Killer), Distribution>,
     /// Sessions that were dead when they were used again, after a gap of 1 s or more.
     pub dead_on_reuse: u64,
     /// Time lost between that use and the end, in microseconds.
@@ -174,7 +174,7 @@ impl IdleGaps {
     fn add_death(&mut self, connection: &Connection, manner: Manner, gap: Option<u64>) {
         let killer = Killer::from(connection.end_suspect);
         if let Some(gap) = gap.filter(|&gap| gap >= REUSE_US) {
-            self.deaths.entry((manner, killer)).or_default().record(gap);
+            self.deaths.of(&(manner, killer)).record(gap);
         } else {
             self.dead_in_use += 1;
         }
@@ -217,8 +217,8 @@ impl IdleGaps {
         self.closed_by_server.merge(&other.closed_by_server);
         self.closed_with_421 += other.closed_with_421;
         self.untested.merge(&other.untested);
-        for (&death, gaps) in &other.deaths {
-            self.deaths.entry(death).or_default().merge(gaps);
+        for (death, gaps) in other.deaths.iter() {
+            self.deaths.of(death).merge(gaps);
         }
         self.dead_on_reuse += other.dead_on_reuse;
         self.dead_on_reuse_us += other.dead_on_reuse_us;

@@ -1,12 +1,10 @@
 //! Messages and the connections that carried them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::{Connection, EndCause, TransactionsMethod},
-    destination::Distribution,
+    destination::{Distribution, Few},
 };
 
 /// What was counted in one way.
@@ -36,7 +34,7 @@ pub struct Messages {
     /// Messages handed over.
     pub transactions: u64,
     /// The same by how it was counted.
-    pub by_method: BTreeMap<TransactionsMethod, Counted>,
+    pub by_method: Few<TransactionsMethod, Counted>,
     /// Messages of each connection that ended.
     pub per_connection: Distribution,
 }
@@ -66,7 +64,7 @@ impl Messages {
                 exact_connections: u64::from(connection.transactions_exact),
                 transactions: u64::from(transactions),
             };
-            self.by_method.entry(method).or_default().add(one);
+            self.by_method.of(&method).add(one);
         }
         if connection.end_cause != EndCause::Open {
             self.unused += u64::from(transactions == 0);
@@ -81,8 +79,8 @@ impl Messages {
         self.carrying += other.carrying;
         self.unused += other.unused;
         self.transactions += other.transactions;
-        for (method, counted) in &other.by_method {
-            self.by_method.entry(*method).or_default().add(*counted);
+        for (method, counted) in other.by_method.iter() {
+            self.by_method.of(method).add(*counted);
         }
         self.per_connection.merge(&other.per_connection);
     }

@@ -1,10 +1,8 @@
 //! Counts that say whether a server turns us away, and with what words.
 
-use std::collections::BTreeMap;
-
 use crate::{
     connection::{Connection, EndCause, Tls},
-    destination::{Reception, histogram::reserve_little, reception::refusal},
+    destination::{Few, Reception, reception::refusal},
 };
 
 /// Distinct replies that are counted apart; others count under the code 0.
@@ -29,11 +27,11 @@ pub struct Throttling {
     /// Connections by how they were received, in the order of [`Reception`].
     received: [u64; 5],
     /// Replies that turned connections away, as `421 4.7.0`, in place of the greeting or later.
-    pub replies: BTreeMap<Box<str>, u64>,
+    pub replies: Few<String, u64>,
     /// Connections whose server is this host itself: loopback, or the address they came from.
     pub to_ourselves: u64,
-    /// Connections by their number of messages, if that is known; ascending.
-    pub ends: Vec<(u32, Ends)>,
+    /// Connections by their number of messages, if that is known.
+    pub ends: Few<u32, Ends>,
     /// Connections left out of `ends`.
     pub ends_omitted: u64,
 }
@@ -50,7 +48,7 @@ impl Throttling {
                 Some(enhanced) => format!("{code} {enhanced}"),
                 None => code.to_string(),
             };
-            self.count_reply(name.into(), 1);
+            self.count_reply(&name, 1);
         }
         if let Some(messages) = connection.transactions.filter(|_| connection.established()) {
             self.count_end(messages, end(connection));
@@ -62,11 +60,11 @@ impl Throttling {
         for (sum, n) in self.received.iter_mut().zip(other.received) {
             *sum += n;
         }
-        for (reply, n) in &other.replies {
-            self.count_reply(reply.clone(), *n);
+        for (reply, n) in other.replies.iter() {
+            self.count_reply(reply, *n);
         }
         self.to_ourselves += other.to_ourselves;
-        for (messages, ends) in &other.ends {
+        for (messages, ends) in other.ends.iter() {
             self.count_end(*messages, *ends);
         }
         self.ends_omitted += other.ends_omitted;
@@ -85,25 +83,17 @@ impl Throttling {
             .sum()
     }
 
-    fn count_reply(&mut self, name: Box<str>, n: u64) {
-        let known = self.replies.len() < REPLIES || self.replies.contains_key(&name);
-        *self.replies.entry(if known { name } else { "0".into() }).or_default() += n;
+    fn count_reply(&mut self, name: &str, n: u64) {
+        let is_kept = self.replies.len() < REPLIES || self.replies.contains_key(name);
+        *self.replies.of(if is_kept { name } else { "0" }) += n;
     }
 
     fn count_end(&mut self, messages: u32, ends: Ends) {
-        let at = match self.ends.binary_search_by_key(&messages, |(messages, _)| *messages) {
-            Ok(at) => at,
-            Err(_) if self.ends.len() >= NUMBERS => {
-                self.ends_omitted += ends.by_server + ends.by_server_or_quit + ends.otherwise;
-                return;
-            }
-            Err(at) => {
-                reserve_little(&mut self.ends);
-                self.ends.insert(at, (messages, Ends::default()));
-                at
-            }
-        };
-        let (_, sum) = &mut self.ends[at];
+        if self.ends.len() >= NUMBERS && !self.ends.contains_key(&messages) {
+            self.ends_omitted += ends.by_server + ends.by_server_or_quit + ends.otherwise;
+            return;
+        }
+        let sum = self.ends.of(&messages);
         sum.by_server += ends.by_server;
         sum.by_server_or_quit += ends.by_server_or_quit;
         sum.otherwise += ends.otherwise;

@@ -2,7 +2,11 @@
 
 use crate::{
     connection::{Connection, SeenFrom},
-    destination::{histogram::reserve_little, minutes::Minutes},
+    destination::{
+        Course,
+        minutes::Minutes,
+        points::{Point, Points, Step},
+    },
     utc::Utc,
 };
 
@@ -31,13 +35,15 @@ pub struct Peak {
 /// sum of their own peaks.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
-    points: Vec<Point>,
+    points: Points,
     /// What was folded of this run; all before `points`.
     blocks: Vec<Block>,
     /// All of earlier runs.
     earlier: Vec<Block>,
     /// Of the points that were folded.
     minutes: Minutes,
+    /// Connections opened over time, of the points that were folded.
+    course: Course,
     opened: u64,
     inexact: bool,
 }
@@ -79,7 +85,6 @@ impl Timeline {
             self.begin_run();
         }
         for point in [begin, end] {
-            reserve_little(&mut self.points);
             self.points.push(point);
         }
         if self.points.len() > Self::POINTS {
@@ -90,9 +95,10 @@ impl Timeline {
     /// Adds the connections of `other`. The result can take as much memory as both; see
     /// [`Self::shrink`].
     pub fn merge(&mut self, other: &Self) {
-        self.points.extend_from_slice(&other.points);
+        other.points.iter().for_each(|point| self.points.push(point));
         self.earlier.extend(other.blocks.iter().chain(&other.earlier));
         self.minutes.merge(&other.minutes);
+        self.course.merge(&other.course);
         self.opened += other.opened;
         self.inexact |= other.inexact;
     }
@@ -101,7 +107,6 @@ impl Timeline {
     pub fn shrink(&mut self) {
         if self.points.len() > Self::POINTS {
             self.fold_to(Self::POINTS / 2, Self::PRECISION);
-            self.points.shrink_to_fit();
         }
         if self.earlier.len() > Self::BLOCKS {
             let (blocks, exact) = fold(&self.earlier, &[], 0, Self::PRECISION);
@@ -131,10 +136,18 @@ impl Timeline {
         minutes.peak()
     }
 
+    /// Connections opened over time.
+    pub fn course(&self) -> Course {
+        let mut course = self.course.clone();
+        for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
+            course.opened(point.at());
+        }
+        course
+    }
+
     /// The most connections that existed at the same instant.
     pub fn peak(&self) -> Peak {
-        let mut points = self.points.clone();
-        points.sort_unstable();
+        let points = self.points.sorted();
         let (mut level, mut highest) = (0_i64, 0_i64);
         let blocks = [&self.blocks[..], &self.earlier].concat();
         let apart = separate(&blocks, &points, |block| {
@@ -156,8 +169,7 @@ impl Timeline {
     /// both ends included, with the most that existed at an instant of each. Where begins and ends were
     /// folded, a span is as long as the block, and that is an upper bound if [`Self::peak`] is one.
     pub fn levels(&self, mut out: impl FnMut(i64, i64, u64)) {
-        let mut points = self.points.clone();
-        points.sort_unstable();
+        let points = self.points.sorted();
         let blocks = [&self.blocks[..], &self.earlier].concat();
         let (mut level, mut since) = (0_i64, None);
         separate(&blocks, &points, |block| {
@@ -175,48 +187,20 @@ impl Timeline {
 
     /// Folds all points but the newest `keep` into blocks.
     pub(super) fn fold_to(&mut self, keep: usize, precision: u64) {
-        self.points.sort_unstable();
-        let cut = self.points.len().saturating_sub(keep);
-        let Some(newest) = cut.checked_sub(1).map(|last| self.points[last].at()) else { return };
+        let points = self.points.sorted();
+        let cut = points.len().saturating_sub(keep);
+        let Some(newest) = cut.checked_sub(1).map(|last| points[last].at()) else { return };
         // Points of one instant stay together: their order is known.
-        let cut = self.points.partition_point(|point| point.at() <= newest);
-        let kept = self.points.split_off(cut);
-        for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
+        let cut = points.partition_point(|point| point.at() <= newest);
+        let (folded, kept) = points.split_at(cut);
+        for point in folded.iter().filter(|point| point.step() == Step::Opened) {
             self.minutes.count(point.at());
+            self.course.opened(point.at());
         }
-        let (blocks, exact) = fold(&self.blocks, &self.points, kept.len() as u64, precision);
+        let (blocks, exact) = fold(&self.blocks, folded, kept.len() as u64, precision);
         self.blocks = blocks;
         self.inexact |= !exact;
-        self.points = kept;
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Ended,
-    Seen,
-    Opened,
-}
-
-/// An instant and what happened then, in one integer: they sort by time, ends before begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Point(i64);
-
-impl Point {
-    fn new(at: Utc, step: Step) -> Self {
-        Self((at.micros().clamp(i64::MIN >> 2, i64::MAX >> 2) << 2) | step as i64)
-    }
-
-    const fn at(self) -> Utc {
-        Utc::from_micros(self.0 >> 2)
-    }
-
-    const fn step(self) -> Step {
-        match self.0 & 3 {
-            0 => Step::Ended,
-            1 => Step::Seen,
-            _ => Step::Opened,
-        }
+        self.points = kept.iter().copied().collect();
     }
 }
 

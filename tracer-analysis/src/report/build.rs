@@ -7,11 +7,11 @@ use crate::{
     recording::{Filters, Trust},
     report::{
         Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
-        IdleLimit, OverTime, PerMinute, Report, ReportKind, SCHEMA, Sender, SendersOmitted,
-        TracerCpu, Window,
+        IdleLimit, Listed, OverTime, PerMinute, Report, ReportKind, SCHEMA, Sender, SendersOmitted,
+        TracerCpu, Unlisted, Window,
     },
     utc::Utc,
-    verdict,
+    verdict::{self, Verdict},
 };
 
 /// Key of all destinations together.
@@ -40,27 +40,45 @@ pub struct Context {
 impl Report {
     /// The report on all connections in `fold`.
     pub fn new(fold: &Fold, by: impl Into<Grouping>, context: Context) -> Self {
+        Self::listing(Listed::ALL, fold, by, context)
+    }
+
+    /// The same, but only the first destinations and verdicts are in it, for those who show no more: many
+    /// destinations take much memory.
+    pub fn listing(most: Listed, fold: &Fold, by: impl Into<Grouping>, context: Context) -> Self {
         let grouping = by.into();
         let by = grouping.by;
         let window = Window::new(context.start, context.end);
-        let mut verdicts = Vec::new();
+        let (mut verdicts, mut unlisted) = (Vec::new(), Unlisted::default());
         let mut destination = |group: Group, is_total| {
             let trust = &context.trust;
             let duration_s = window.duration_s;
             let subject = verdict::Subject { group: &group, is_total, duration_s, trust };
             verdicts.extend(verdict::verdicts(&subject));
+            // Now and then, because sorting takes time.
+            if verdicts.len() / 2 > most.verdicts {
+                unlisted.verdicts += keep_worst(&mut verdicts, most.verdicts);
+            }
             Destination::new(group, by, &window, context.hdr)
         };
         let mut totals = destination(fold.total(TOTAL), true);
-        let destinations: Vec<_> =
-            fold.groups(grouping).map(|group| destination(group, false)).collect();
-        sum_missed_reuse(&mut totals, &destinations);
-        verdict::sort(&mut verdicts, TOTAL);
-        let omitted = destinations.last().filter(|last| last.key == OTHER);
-        let destinations_omitted = DestinationsOmitted {
-            limit: fold.max_destinations() as u64,
-            connections: omitted.map_or(0, |other| other.connections),
-        };
+        let (mut destinations, mut missed, mut others) = (Vec::new(), MissedReuse::default(), 0);
+        for group in fold.groups(grouping) {
+            let one = destination(group, false);
+            missed.add(&one);
+            if one.key == OTHER {
+                others = one.connections;
+            }
+            if destinations.len() < most.destinations {
+                destinations.push(one);
+            } else {
+                unlisted.destinations += 1;
+            }
+        }
+        missed.put_in(&mut totals);
+        unlisted.verdicts += keep_worst(&mut verdicts, most.verdicts);
+        let destinations_omitted =
+            DestinationsOmitted { limit: fold.max_destinations() as u64, connections: others };
         let overhead = context.trust.overhead;
         Self {
             kind: ReportKind::Report,
@@ -85,11 +103,16 @@ impl Report {
             senders: Sender::all(fold.senders()),
             senders_omitted: SendersOmitted::new(fold.senders()),
             verdicts,
+            unlisted,
         }
     }
-}
 
-impl Report {
+    /// How many destinations there are, listed or not; without what went to [`OTHER`].
+    pub fn destinations_known(&self) -> u64 {
+        let all = self.destinations.len() as u64 + self.unlisted.destinations;
+        all - u64::from(self.destinations_omitted.connections > 0)
+    }
+
     /// How its destinations were made.
     pub fn grouping(&self) -> Grouping {
         Grouping { by: self.group_by, prefixes: self.prefixes.unwrap_or_default() }
@@ -154,7 +177,7 @@ impl Destination {
             transactions: messages.map(|it| it.transactions),
             counted_connections: all.messages.counted,
             exact_connections: all.messages.exact,
-            counted_by: all.messages.by_method.clone(),
+            counted_by: all.messages.by_method.clone().into(),
             reuse_ratio: messages.and_then(Messages::reuse_ratio).map(|it| rounded(it, 1e6)),
             unused_connections: messages.map(|it| it.unused),
             missed_reuse: missed.map(|(missed, _)| missed),
@@ -173,9 +196,9 @@ impl Destination {
             families: Families { ipv4: family(ipv4), ipv6: family(ipv6) },
             histograms,
             session_endings: all.session_endings(),
-            failures: all.failures,
-            endings: all.endings,
-            greeting_codes: all.greeting_codes,
+            failures: all.failures.into(),
+            endings: all.endings.into(),
+            greeting_codes: all.greeting_codes.into(),
             idle_limit,
             over_time,
         }
@@ -223,9 +246,9 @@ impl FamilySummary {
         Self {
             connections: family.connections,
             connect_failures: family.connect_failures,
-            failures: family.failures,
+            failures: family.failures.into(),
             died: family.died,
-            endings: family.endings,
+            endings: family.endings.into(),
             idle_limit,
             histograms,
         }
@@ -240,14 +263,34 @@ fn missed_reuse(all: &Aggregate) -> Option<(u64, bool)> {
     (missed.judged > 0).then_some((missed.missed, exact))
 }
 
-/// The sum over the destinations: a connection to one is of no use to another.
-fn sum_missed_reuse(totals: &mut Destination, destinations: &[Destination]) {
-    let known = || destinations.iter().filter(|one| one.missed_reuse.is_some());
-    totals.missed_reuse =
-        known().next().and(Some(known().filter_map(|one| one.missed_reuse).sum()));
-    let carrying = |one: &&Destination| one.transactions.is_some_and(|messages| messages > 0);
-    totals.missed_reuse_exact = totals.missed_reuse.is_some()
-        && destinations.iter().filter(carrying).all(|one| one.missed_reuse_exact);
+/// Sum over the destinations: a connection to one is of no use to another.
+#[derive(Default)]
+struct MissedReuse {
+    sum: Option<u64>,
+    inexact: bool,
+}
+
+impl MissedReuse {
+    fn add(&mut self, one: &Destination) {
+        if let Some(missed) = one.missed_reuse {
+            *self.sum.get_or_insert(0) += missed;
+        }
+        let carries = one.transactions.is_some_and(|messages| messages > 0);
+        self.inexact |= carries && !one.missed_reuse_exact;
+    }
+
+    fn put_in(self, totals: &mut Destination) {
+        totals.missed_reuse = self.sum;
+        totals.missed_reuse_exact = self.sum.is_some() && !self.inexact;
+    }
+}
+
+/// Puts the worst first and keeps `most`; returns how many went.
+fn keep_worst(verdicts: &mut Vec<Verdict>, most: usize) -> u64 {
+    verdict::sort(verdicts, TOTAL);
+    let beyond = verdicts.len().saturating_sub(most);
+    verdicts.truncate(most);
+    beyond as u64
 }
 
 /// How a distribution is put in the report.

@@ -142,7 +142,7 @@ impl ClosedByServer {
 
 fn counts(gaps: &IdleGaps, name: fn(Manner, Killer) -> &'static str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
-    for (&(manner, killer), died) in &gaps.deaths {
+    for (&(manner, killer), died) in gaps.deaths.iter() {
         *counts.entry(name(manner, killer).to_owned()).or_default() += died.count();
     }
     counts

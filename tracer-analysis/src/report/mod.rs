@@ -11,8 +11,8 @@ pub use build::{Context, TOTAL};
 pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
 pub use intervals::{Interval, Intervals};
 pub use model::{
-    Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms, Name,
-    PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Window,
+    Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,
+    Listed, Name, PerMinute, Report, ReportKind, SCHEMA, TracerCpu, Unlisted, Window,
 };
 pub use over_time::OverTime;
 pub use senders::{Sender, SendersOmitted};

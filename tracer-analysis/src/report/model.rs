@@ -74,6 +74,32 @@ pub struct Report {
     /// Conclusions, the worst first; none in reports of versions that drew none.
     #[serde(default, deserialize_with = "null_is_none_drawn")]
     pub verdicts: Vec<Verdict>,
+    /// What was not asked for; nothing in a report that is written as JSON.
+    #[serde(skip)]
+    pub unlisted: Unlisted,
+}
+
+/// How much of a report is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Destinations, at most.
+    pub destinations: usize,
+    /// Verdicts, at most.
+    pub verdicts: usize,
+}
+
+impl Listed {
+    /// All of it.
+    pub const ALL: Self = Self { destinations: usize::MAX, verdicts: usize::MAX };
+}
+
+/// What a report does not list because it was not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unlisted {
+    /// Destinations.
+    pub destinations: u64,
+    /// Verdicts; none is worse than one that is listed.
+    pub verdicts: u64,
 }
 
 /// The time that a report covers.

@@ -31,10 +31,12 @@ impl OverTime {
     /// `None` if there was no connection.
     pub(super) fn new(all: &Aggregate, window: &Window) -> Option<Self> {
         let (first, last) = all.timeline.range()?;
-        let counted = all.course.range().unwrap_or((first, last));
+        let mut course = all.timeline.course();
+        course.merge(&all.replies_421);
+        let counted = course.range().unwrap_or((first, last));
         let begin = window.start.micros().min(first).min(counted.0);
         let end = window.end.micros().max(last).max(counted.1);
-        let course = all.course.clone().at_level(Course::level_for(begin, end));
+        let course = course.at_level(Course::level_for(begin, end));
         let width_us = Course::width_s(course.level()) * 1_000_000;
         let index = |at: i64| at.div_euclid(width_us);
         let mine = course.buckets();

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use crate::{
-    connection::{Connection, EndDuring, Refusal},
+    connection::{Connection, EndDuring, Refusal, SeenFrom},
     destination::{
         Course, Fold, GroupBy,
         sample::{any_connection, connection},
@@ -136,7 +136,7 @@ proptest! {
         let [mut merged, mut course] = [first, second].map(|part| {
             let mut course = Course::default();
             for connection in part {
-                course.add(connection);
+                add(&mut course, connection);
             }
             course
         });
@@ -144,9 +144,16 @@ proptest! {
         merged.merge(&course);
         let mut once = Course::default();
         for connection in &all {
-            once.add(connection);
+            add(&mut once, connection);
         }
         prop_assert_eq!(merged.buckets(), once.buckets());
         prop_assert_eq!(merged.level(), once.level());
     }
+}
+
+fn add(course: &mut Course, connection: &Connection) {
+    if connection.seen_from == SeenFrom::Connect {
+        course.opened(connection.start);
+    }
+    course.add_replies_421(connection);
 }

@@ -7,7 +7,7 @@ use crate::{
         sample::{any_connection, connection, failed},
     },
     recording::{Filters, Overhead, Trust},
-    report::{Context, Destination, Report, TOTAL},
+    report::{Context, Destination, Listed, Report, TOTAL, Unlisted},
     utc::Utc,
 };
 
@@ -142,6 +142,36 @@ proptest! {
             let text = serde_json::to_string(&report).unwrap();
             prop_assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
         }
+    }
+
+    /// What is not listed is counted, and changes nothing else.
+    #[test]
+    fn a_short_report_begins_like_the_long_one(
+        all in prop::collection::vec(any_connection(), 0..60),
+        destinations in 0..6_usize,
+        verdicts in 0..4_usize,
+    ) {
+        let mut fold = Fold::new(5);
+        for connection in &all {
+            fold.add(connection);
+        }
+        let most = Listed { destinations, verdicts };
+        let mut short = Report::listing(most, &fold, GroupBy::Address, context());
+        let long = Report::new(&fold, GroupBy::Address, context());
+        prop_assert_eq!(short.destinations_known(), long.destinations_known());
+        let named = long.destinations.iter().filter(|one| one.key != OTHER).count();
+        prop_assert_eq!(long.destinations_known(), named as u64);
+        let unlisted = Unlisted {
+            destinations: (long.destinations.len() - short.destinations.len()) as u64,
+            verdicts: (long.verdicts.len() - short.verdicts.len()) as u64,
+        };
+        prop_assert_eq!(short.unlisted, unlisted);
+        prop_assert_eq!(short.destinations.len(), destinations.min(long.destinations.len()));
+        prop_assert_eq!(short.verdicts.len(), verdicts.min(long.verdicts.len()));
+        short.destinations.extend_from_slice(&long.destinations[short.destinations.len()..]);
+        short.verdicts.extend_from_slice(&long.verdicts[short.verdicts.len()..]);
+        short.unlisted = Unlisted::default();
+        prop_assert_eq!(short, long);
     }
 }
 

@@ -16,8 +16,8 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     if subject.is_total || group.key == OTHER || group.all.throttling.ends_omitted > 0 {
         return Vec::new();
     }
-    let ends = || group.all.throttling.ends.iter().filter(|(messages, _)| *messages > 0);
-    let Some(&(limit, at)) = ends().next_back() else { return Vec::new() };
+    let ends = || group.all.throttling.ends.iter().filter(|(messages, _)| **messages > 0);
+    let Some((&limit, &at)) = ends().next_back() else { return Vec::new() };
     let seen = spike(limit, at.by_server, ends().map(|(_, ends)| ends.by_server).sum());
     let either = |ends: &Ends| ends.by_server + ends.by_server_or_quit;
     let unclear = spike(limit, either(&at), ends().map(|(_, ends)| either(ends)).sum());

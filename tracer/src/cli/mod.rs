@@ -14,7 +14,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use tracer_analysis::destination::Grouping;
+use tracer_analysis::{destination::Grouping, report::Listed};
 
 pub(crate) use analysis::{CheckArgs, CompareArgs, DocumentFormat, WhatIfArgs, micros};
 pub(crate) use demo::DemoArgs;
@@ -26,7 +26,7 @@ pub(crate) use selector::{CgroupSelector, NetnsSelector};
 pub(crate) use senders::SenderArgs;
 use values::{duration, interval};
 
-use crate::probe::seed::SeedBy;
+use crate::{probe::seed::SeedBy, sink::verdict_text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -293,6 +293,14 @@ impl OutputArgs {
     /// How destinations are made.
     pub(crate) fn grouping(&self) -> Result<Grouping, WrongPrefix> {
         self.prefixes.grouping(self.group_by)
+    }
+
+    /// What of a report will be shown.
+    pub(crate) fn listed(&self) -> Listed {
+        match self.format {
+            Format::Text => Listed { destinations: self.top, verdicts: verdict_text::LISTED },
+            _ => Listed::ALL,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod sender_text;
 mod table;
 pub(crate) mod text;
 mod trust_text;
-mod verdict_text;
+pub(crate) mod verdict_text;
 pub(crate) mod what_if_text;
 
 pub(crate) use safe_text::safe;

@@ -67,11 +67,10 @@ fn headline(report: &Report) -> String {
     text.push_str(&wrap("", 2, &window(&report.window)));
     text.push_str(&wrap("Traced: ", 2, &filters(report.filters.as_ref())));
     let all = &report.totals;
-    let known = report.destinations.iter().filter(|one| one.key != OTHER).count();
     let mut result = format!(
         "{} to {}; {} failed to connect, {} died",
         plural(all.connections, "connection", "connections"),
-        plural(known as u64, "destination", "destinations"),
+        plural(report.destinations_known(), "destination", "destinations"),
         grouped(all.connect_failures),
         grouped(all.died),
     );
@@ -128,11 +127,11 @@ pub(super) fn listed(values: impl IntoIterator<Item = impl Display>) -> String {
 /// The tables, and the endings in words.
 fn destinations(report: &Report, top: usize) -> String {
     let shown = &report.destinations[..top.min(report.destinations.len())];
-    let rest = report.destinations.len() - shown.len();
+    let rest = (report.destinations.len() - shown.len()) as u64 + report.unlisted.destinations;
     let mut text = String::from("\n");
     text.push_str(&both_tables(report, shown));
     if rest > 0 {
-        let more = plural(rest as u64, "more destination", "more destinations");
+        let more = plural(rest, "more destination", "more destinations");
         text.push_str(&wrap("", 0, &format!("... and {more} (--top N)")));
     }
     if shown.is_empty() {

@@ -8,7 +8,7 @@ use tracer_analysis::{
 use super::safe_text::{safe, wrap};
 
 /// Verdicts that are listed; more are counted.
-const LISTED: usize = 20;
+pub(crate) const LISTED: usize = 20;
 
 /// What was concluded, the worst first; empty if there is nothing to say.
 pub(super) fn verdicts(report: &Report) -> String {
@@ -19,7 +19,7 @@ pub(super) fn verdicts(report: &Report) -> String {
     for verdict in report.verdicts.iter().take(LISTED) {
         text.push_str(&one(verdict));
     }
-    let rest = report.verdicts.len().saturating_sub(LISTED);
+    let rest = report.verdicts.len().saturating_sub(LISTED) as u64 + report.unlisted.verdicts;
     if rest > 0 {
         text.push_str(&wrap("", 2, &format!("... and {rest} more (--format json)")));
     }

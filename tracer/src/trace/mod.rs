@@ -22,7 +22,7 @@ use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
     destination::{Fold, Grouping},
     recording::{Header, Line, Overhead, Trailer, Trust},
-    report::{Context as ReportContext, Report},
+    report::{Context as ReportContext, Listed, Report},
     utc::Utc,
 };
 
@@ -291,7 +291,8 @@ impl Trace {
         drop(self.takers.live.take()); // the report stays on the screen
         announce_left_out(self.kernel.left_out());
         let metrics = self.last_metrics(end, &trust);
-        let mut report = self.report(args, end, trust);
+        let most = Listed { verdicts: usize::MAX, ..args.output.listed() };
+        let mut report = self.report(args, end, trust, most);
         if args.output.resolve {
             names::add(&mut report);
         }
@@ -324,10 +325,10 @@ impl Trace {
     fn report_so_far(&mut self, args: &TraceArgs) -> Result<Report> {
         let end = self.table.utc(clock::boot_ns()?);
         let trust = self.trust()?;
-        Ok(self.report(args, end, trust))
+        Ok(self.report(args, end, trust, Listed::ALL))
     }
 
-    fn report(&self, args: &TraceArgs, end: Utc, trust: Trust) -> Report {
+    fn report(&self, args: &TraceArgs, end: Utc, trust: Trust, most: Listed) -> Report {
         let context = ReportContext {
             hosts: vec![self.header.host.clone()],
             version: self.header.version.clone(),
@@ -337,7 +338,7 @@ impl Trace {
             trust,
             hdr: args.output.format.needs_histograms(),
         };
-        Report::new(&self.takers.fold, self.grouping, context)
+        Report::listing(most, &self.takers.fold, self.grouping, context)
     }
 
     fn trust(&mut self) -> Result<Trust> {

@@ -16,7 +16,6 @@ use std::io;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tracer_analysis::{
-    destination::OTHER,
     report::{Name, Report, TOTAL},
     whatif::WhatIf,
 };
@@ -111,7 +110,6 @@ fn hosts(report: &Report) -> String {
 /// Who, when, what and how it went.
 fn head(report: &Report) -> Markup {
     let all = &report.totals;
-    let known = report.destinations.iter().filter(|one| one.key != OTHER).count() as u64;
     html! {
         header {
             h1 { "Outbound SMTP connections of " (hosts(report)) }
@@ -121,7 +119,7 @@ fn head(report: &Report) -> Markup {
             }
             p .lead {
                 strong { (plural(all.connections, "connection", "connections")) } " to "
-                (plural(known, "destination", "destinations")) "; "
+                (plural(report.destinations_known(), "destination", "destinations")) "; "
                 strong { (grouped(all.connect_failures)) } " failed to connect, "
                 strong { (grouped(all.died)) } " died"
                 @if let Some(messages) = all.transactions {

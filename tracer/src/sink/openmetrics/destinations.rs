@@ -49,7 +49,7 @@ impl<'a> One<'a> {
     fn by_code(&self) -> BTreeMap<u16, u64> {
         let mut codes = BTreeMap::new();
         for (_, of) in self.families() {
-            for (code, n) in &of.greeting_codes {
+            for (code, n) in of.greeting_codes.iter() {
                 *codes.entry(*code).or_default() += n;
             }
         }
@@ -79,7 +79,7 @@ pub(super) const SOURCES: &[Source] = &[
         ).times(2 * (FAILURE_NAMES + 1)),
         |one, family| {
             for (label, of) in one.families() {
-                for (error, n) in &of.failures {
+                for (error, n) in of.failures.iter() {
                     let error = ("error", Arc::from(error.as_str()));
                     family.count(one.labels([label.clone(), error]), *n);
                 }
@@ -212,7 +212,7 @@ pub(super) const SOURCES: &[Source] = &[
             "Gaps of 1 s or more at whose end the session was dead, by manner and suspect.",
         ).times(9),
         |one, family| {
-            for ((manner, killer), gaps) in one.idle().into_iter().flat_map(|idle| &idle.deaths) {
+            for ((manner, killer), gaps) in one.idle().into_iter().flat_map(|idle| idle.deaths.iter()) {
                 let labels =
                     [("manner", manner.as_str().into()), ("suspect", killer.as_str().into())];
                 family.count(one.labels(labels), gaps.count());
