@@ -22,7 +22,8 @@ pub(crate) fn word(value: impl Serialize) -> Arc<str> {
 /// The same JSON with everything beyond printable ASCII escaped: that occurs only within strings.
 /// Text from the network could otherwise reach a terminal as control characters.
 pub(crate) fn ascii(json: String) -> String {
-    if json.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+    // Without a way out of the loop, many bytes are looked at at once.
+    if json.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~' | b'\n')) {
         return json;
     }
     let mut text = String::with_capacity(json.len());
