@@ -21,24 +21,37 @@ impl Line {
     }
 }
 
-/// Writes a plot of `lines`. The horizontal axis is logarithmic if it spans more than two decades.
-pub(crate) fn write(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
+/// How values are laid out from left to right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Axis {
+    Linear,
+    /// All are above 0.
+    Logarithmic,
+}
+
+/// Writes a plot of `lines`.
+pub(crate) fn write(file: &Path, title: &str, axis: Axis, lines: &[Line]) -> Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     }
-    draw(file, title, lines).map_err(|error| anyhow!("draw {}: {error}", file.display()))
+    draw(file, title, axis, lines).map_err(|error| anyhow!("draw {}: {error}", file.display()))
 }
 
 fn span(values: impl Iterator<Item = f64> + Clone) -> Range<f64> {
     values.clone().fold(f64::INFINITY, f64::min)..values.fold(f64::NEG_INFINITY, f64::max)
 }
 
-fn draw(file: &Path, title: &str, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(
+    file: &Path,
+    title: &str,
+    axis: Axis,
+    lines: &[Line],
+) -> Result<(), Box<dyn std::error::Error>> {
     let points = lines.iter().flat_map(|line| line.points.iter());
     let x = span(points.clone().map(|point| point.0));
     let highest = span(points.map(|point| point.1)).end;
-    let is_wide = x.start > 0.0 && x.end / x.start > 100.0;
-    let place = |x: f64| if is_wide { x.log10() } else { x };
+    let is_logarithmic = axis == Axis::Logarithmic;
+    let place = |x: f64| if is_logarithmic { x.log10() } else { x };
     let area = SVGBackend::new(file, (720, 360)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -47,8 +60,9 @@ fn draw(file: &Path, title: &str, lines: &[Line]) -> Result<(), Box<dyn std::err
         .x_label_area_size(32)
         .y_label_area_size(56)
         .build_cartesian_2d(place(x.start)..place(x.end), 0.0..highest * 1.1)?;
-    let label =
-        |x: &f64| if is_wide { format!("{:.0}", 10_f64.powf(*x)) } else { format!("{x:.0}") };
+    let label = |x: &f64| {
+        if is_logarithmic { format!("{:.0}", 10_f64.powf(*x)) } else { format!("{x:.0}") }
+    };
     chart.configure_mesh().x_label_formatter(&label).draw()?;
     for (at, line) in lines.iter().enumerate() {
         let color = Palette99::pick(at);

@@ -7,7 +7,7 @@ use tests::{lab::Lab, server, session::Session};
 
 use crate::{
     command_line::CommandLine,
-    plot::{self, Line},
+    plot::{self, Axis, Line},
     process::{allow_descriptors, cpu},
     programs::{Counting, Snapshot, sum},
     recording,
@@ -32,7 +32,8 @@ fn plot(options: &CommandLine, name: &str, title: &str, lines: &[Line]) -> Resul
     let Some(directory) = options.document.as_deref().and_then(Path::parent) else {
         return Ok(String::new());
     };
-    plot::write(&directory.join("plots").join(format!("{name}.svg")), title, lines)?;
+    let file = directory.join("plots").join(format!("{name}.svg"));
+    plot::write(&file, title, Axis::Logarithmic, lines)?;
     Ok(format!("\n![{title}](plots/{name}.svg)\n"))
 }
 

@@ -16,7 +16,7 @@ use tests::{
 
 use crate::{
     command_line::CommandLine,
-    plot::{self, Line},
+    plot::{self, Axis, Line},
     process::{cpu, megabytes, resident},
 };
 
@@ -63,7 +63,8 @@ pub(crate) fn measure(options: &CommandLine) -> Result<String> {
     }
     if let Some(directory) = options.document.as_deref().and_then(Path::parent) {
         let title = "Resident memory, MB, by seconds";
-        plot::write(&directory.join("plots/soak.svg"), title, &[Line::new("smtptrace", memory)])?;
+        let lines = [Line::new("smtptrace", memory)];
+        plot::write(&directory.join("plots/soak.svg"), title, Axis::Linear, &lines)?;
         writeln!(text, "\n![{title}](plots/soak.svg)")?;
     }
     Ok(text)
