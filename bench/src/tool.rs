@@ -138,7 +138,9 @@ impl Tool {
             let words = read(&said);
             if running.process.try_wait().context("wait for it")?.is_some() {
                 let last = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-                bail!("{} ended at once: {}", self.name(), last.trim());
+                // It goes into a document that may have HTML in it.
+                let last = last.trim().replace('<', "&lt;");
+                bail!("{} ended at once: {last}", self.name());
             }
             let ready = match self {
                 Self::None => true,

@@ -7,7 +7,7 @@ use tests::{lab::Lab, server};
 
 use crate::{
     command_line::CommandLine,
-    process::{allow_descriptors, maps, megabytes, resident},
+    process::{connections_that_fit, maps, megabytes, resident},
     recording,
     tool::Tool,
     traffic::hold,
@@ -45,8 +45,7 @@ fn destinations(text: &mut String, options: &CommandLine) -> Result<()> {
 
 fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
     let lab = Lab::up()?;
-    let count = options.scaled(OPEN);
-    allow_descriptors(2 * count as u64 + 1_000)?;
+    let count = connections_that_fit(options.scaled(OPEN))?;
     lab.server.sysctl("net.core.somaxconn", "4096")?;
     let address = std::net::SocketAddr::from(([0, 0, 0, 0], lab.port()));
     let listener = server::listen(&lab.server, address)?;

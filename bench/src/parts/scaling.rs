@@ -8,7 +8,7 @@ use tests::{lab::Lab, server, session::Session};
 use crate::{
     command_line::CommandLine,
     plot::{self, Axis, Line},
-    process::{allow_descriptors, cpu},
+    process::{connections_that_fit, cpu},
     programs::{Counting, Snapshot, sum},
     recording,
     statistics::Rounds,
@@ -50,10 +50,9 @@ fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
     let _counting = Counting::begin()?;
     let (mut kernel, mut user) = (Vec::new(), Vec::new());
     for open in OPEN {
-        let open = options.scaled(open);
+        let open = connections_that_fit(options.scaled(open))?;
         eprintln!("{open} open connections");
         let scene = Scene::up(Kind::Cleartext)?;
-        allow_descriptors(2 * open as u64 + 1_000)?;
         let crowd = Crowd::listen(&scene.lab, open)?;
         let others = Snapshot::take();
         let running = Tool::SmtptraceLarge.start(&scene.lab, scene.lab.port())?;

@@ -25,12 +25,12 @@ const fn slow(program: &'static str) -> Scenario {
 pub(super) const SCENARIOS: &[Scenario] = &[
     all_of("families"),
     all_of("tiers"),
-    all_of("failures"),
+    slow("failures"),
     all_of("counters"),
     Scenario {
         program: "endings",
         without: &[("server_is_killed", "there is no Postfix in the machine")],
-        is_slow: false,
+        is_slow: true,
     },
     all_of("owners"),
     slow("midlife"),
