@@ -50,8 +50,8 @@ impl Extent {
     /// When a machine is stopped.
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Quick => 15 * 60,
-            Self::Whole => 40 * 60,
+            Self::Quick => 25 * 60,
+            Self::Whole => 60 * 60,
         })
     }
 }
