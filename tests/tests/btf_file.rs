@@ -8,7 +8,7 @@ use tests::{
     hidden_btf::{KERNEL_BTF, hidden, write_with_names_exchanged},
     lab::Lab,
     prerequisite::{Prerequisite, skipped},
-    server::{Script, Server},
+    server::Server,
     session::Session,
     tracer::{self, Tracer},
 };
@@ -48,8 +48,7 @@ fn a_copy_of_the_types_is_enough() {
     let lab = Lab::up().unwrap();
     let copy = lab.file("kernel.btf");
     fs::copy(KERNEL_BTF, &copy).unwrap();
-    let script = Script::mail_server("220 server.test ESMTP");
-    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let _server = Server::mail(&lab).unwrap();
 
     let tracer = hidden(|| Tracer::start_with(&lab, &["--btf", text(&copy)])).unwrap();
     let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();

@@ -26,8 +26,7 @@ fn capture_and_kernel_count_the_same_bytes() {
     }
     let lab = Lab::up().unwrap();
     let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("lab.pcap")).unwrap();
-    let script = Script::mail_server("220 server.test ESMTP");
-    let server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let server = Server::mail(&lab).unwrap();
 
     let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
     session.begin().unwrap();

@@ -8,7 +8,7 @@ use tests::{
     handover::hand_over,
     lab::Lab,
     prerequisite::{Prerequisite, skipped},
-    server::{Script, Server},
+    server::Server,
     session::{COMM, Session},
     tracer::Tracer,
 };
@@ -20,8 +20,7 @@ fn the_new_holder_is_an_owner_and_the_old_one_stays_first() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let script = Script::mail_server("220 server.test ESMTP");
-    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let _server = Server::mail(&lab).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
     session.begin().unwrap();

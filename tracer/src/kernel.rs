@@ -262,7 +262,7 @@ impl Kernel {
         open
     }
 
-    /// The senders that are wanted, and of which there is no trace now.
+    /// The senders that are wanted, and of which there is no cgroup now.
     pub(crate) fn absent_senders(&self) -> Vec<Absent> {
         self.origins.absent()
     }
