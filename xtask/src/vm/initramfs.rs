@@ -10,7 +10,7 @@ use super::archive::{self, Archive};
 use super::cpio::Cpio;
 use super::modules::{self, Module};
 use super::scenarios::Scenario;
-use crate::static_build::{self, Arch};
+use crate::static_build::Arch;
 
 /// The suite that the programs of the lab are from.
 const SUITE: &str = "bookworm";
@@ -28,14 +28,12 @@ const LIMIT_SECONDS: u32 = 600;
 /// What a machine is made of.
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
-    /// What they run on.
-    pub(super) arch: Arch,
-    /// Where their copies without debug information go.
-    pub(super) scratch: &'a Path,
     /// smtptrace, static.
     pub(super) tracer: &'a Path,
     /// The test programs and what they start, static.
     pub(super) tests: &'a [PathBuf],
+    /// Where `lab-session` was built: test programs know it by that path.
+    pub(super) session: &'a Path,
     /// The programs of the lab, unpacked.
     pub(super) userland: &'a Path,
     /// The directory of the kernel's modules.
@@ -82,16 +80,12 @@ fn add(contents: &Contents<'_>, cpio: &mut Cpio<BufWriter<File>>) -> Result<()> 
     for Module { name, content } in &modules {
         cpio.file(&format!("/vm/modules/{name}"), content)?;
     }
-    let stripped = |program| static_build::strip(contents.arch, program, contents.scratch);
-    add_program(cpio, "/vm/smtptrace", &stripped(contents.tracer)?)?;
+    add_program(cpio, "/vm/smtptrace", contents.tracer)?;
+    cpio.link(&contents.session.to_string_lossy(), Path::new("/vm/tests/lab-session"))?;
     for program in contents.tests {
         let name = name(program);
         let path = if name == "guest-init" { "/init".into() } else { format!("/vm/tests/{name}") };
-        add_program(cpio, &path, &stripped(program)?)?;
-        if name == "lab-session" {
-            // Test programs know it by the path at which it was built.
-            cpio.link(&program.to_string_lossy(), Path::new("/vm/tests/lab-session"))?;
-        }
+        add_program(cpio, &path, program)?;
     }
     cpio.file("/vm/plan", plan(&modules, contents.scenarios).as_bytes())?;
     Ok(())

@@ -64,8 +64,11 @@ pub(crate) fn quickly_tested() -> Vec<&'static Kernel> {
 /// Programs and tests for one architecture.
 struct Built {
     arch: Arch,
+    /// Without debug information, as the tests: else they would not fit into a machine.
     tracer: PathBuf,
     tests: Vec<PathBuf>,
+    /// Where `lab-session` was built.
+    session: PathBuf,
     userland: PathBuf,
 }
 
@@ -168,7 +171,12 @@ fn build(root: &Path, target: &Path, arch: Arch, userland: PathBuf) -> Result<Bu
     let tracer = static_build::tracer(root, target, arch)?;
     let names: Vec<&str> = SCENARIOS.iter().map(|it| it.program).collect();
     let tests = static_build::tests(root, target, arch, &names)?;
-    Ok(Built { arch, tracer, tests, userland })
+    let session = tests.iter().find(|it| initramfs::name(it) == "lab-session").cloned();
+    let session = session.context("cargo names no program `lab-session`")?;
+    let directory = target.join("vm/programs").join(arch.name());
+    let strip = |program: &PathBuf| static_build::strip(arch, program, &directory);
+    let (tracer, tests) = (strip(&tracer)?, tests.iter().map(strip).collect::<Result<_>>()?);
+    Ok(Built { arch, tracer, tests, session, userland })
 }
 
 /// Boots the machine and counts what happened in it.
@@ -220,10 +228,9 @@ fn boot(
     fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
     let file_system = place.join(format!("{kernel}.cpio"));
     let contents = initramfs::Contents {
-        arch: kernel.arch,
-        scratch: &directory.join("programs").join(kernel.to_string()),
         tracer: &built.tracer,
         tests: &built.tests,
+        session: &built.session,
         userland: &built.userland,
         modules: &unpacked.modules,
         scenarios: &extent.scenarios(),
