@@ -334,6 +334,11 @@ impl Connection {
         !self.failed() && self.end_cause.is_death()
     }
 
+    /// Messages that it carried, if it was established and they are known.
+    pub fn messages(&self) -> Option<u32> {
+        self.transactions.filter(|_| self.established())
+    }
+
     /// Whether the TCP handshake was completed.
     pub fn established(&self) -> bool {
         match self.seen_from {

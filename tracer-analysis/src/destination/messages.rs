@@ -50,10 +50,7 @@ impl Counted {
 impl Messages {
     /// Adds one connection.
     pub fn add(&mut self, connection: &Connection) {
-        let Some(transactions) = connection.transactions.filter(|_| connection.established())
-        else {
-            return;
-        };
+        let Some(transactions) = connection.messages() else { return };
         self.counted += 1;
         self.exact += u64::from(connection.transactions_exact);
         self.carrying += u64::from(transactions > 0);
@@ -88,6 +85,11 @@ impl Messages {
     /// Share of messages that needed no new connection: 1 - connections that carried a message /
     /// messages, 0 to 1. `None` without messages.
     pub fn reuse_ratio(&self) -> Option<f64> {
-        (self.transactions > 0).then(|| 1.0 - self.carrying as f64 / self.transactions as f64)
+        reuse_ratio(self.carrying, self.transactions)
     }
+}
+
+/// [`Messages::reuse_ratio`] of so many messages, which so many connections carried.
+pub(crate) fn reuse_ratio(carrying: u64, transactions: u64) -> Option<f64> {
+    (transactions > 0).then(|| 1.0 - carrying as f64 / transactions as f64)
 }

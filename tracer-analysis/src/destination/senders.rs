@@ -2,7 +2,7 @@
 
 use crate::{
     connection::{Connection, EndCause},
-    destination::{Reception, who::Who},
+    destination::{Reception, messages::reuse_ratio, who::Who},
 };
 
 /// Senders that are kept apart; the connections of further ones are added up.
@@ -44,7 +44,7 @@ impl Sent {
         self.died += u64::from(connection.died());
         self.open += u64::from(connection.end_cause == EndCause::Open);
         self.turned_away += u64::from(Reception::of(connection) == Reception::Refused);
-        if let Some(messages) = connection.transactions.filter(|_| connection.established()) {
+        if let Some(messages) = connection.messages() {
             self.counted += 1;
             self.carrying += u64::from(messages > 0);
             self.transactions += u64::from(messages);
@@ -71,6 +71,11 @@ impl Sent {
         self.replies_421 += other.replies_421;
         self.replies_4xx += other.replies_4xx;
         self.replies_5xx += other.replies_5xx;
+    }
+
+    /// Share of messages that needed no new connection, 0 to 1. `None` without messages.
+    pub fn reuse_ratio(&self) -> Option<f64> {
+        reuse_ratio(self.carrying, self.transactions)
     }
 
     /// Connections that failed, died or were turned away.

@@ -145,7 +145,7 @@ impl Tallies {
     fn add(&mut self, connection: &Connection) {
         *self.endings.entry((connection.end_cause, connection.end_during)).or_default() += 1;
         *self.receptions.entry(Reception::of(connection)).or_default() += 1;
-        let counted = connection.transactions.filter(|_| connection.established());
+        let counted = connection.messages();
         if let (Some(messages), Some(method)) = (counted, connection.transactions_method) {
             let carried = self.carried.entry((method, connection.transactions_exact)).or_default();
             carried.connections += 1;

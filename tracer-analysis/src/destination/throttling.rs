@@ -50,7 +50,7 @@ impl Throttling {
             };
             self.count_reply(&name, 1);
         }
-        if let Some(messages) = connection.transactions.filter(|_| connection.established()) {
+        if let Some(messages) = connection.messages() {
             self.count_end(messages, end(connection));
         }
     }

@@ -94,9 +94,7 @@ impl Sender {
     fn of(who: &Who<&str>, sent: &Sent) -> Self {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let counted = Some(sent).filter(|it| it.counted > 0);
-        let carried = Some(sent).filter(|it| it.transactions > 0);
         let read = Some(sent).filter(|it| it.read > 0);
-        let share = |of: u64, all: u64| of as f64 / all as f64;
         Self {
             name: who.name(),
             kind: who.kind(),
@@ -114,8 +112,8 @@ impl Sender {
             counted_connections: sent.counted,
             transactions: counted.map(|it| it.transactions),
             messages_per_connection: counted
-                .map(|it| rounded(share(it.transactions, it.counted), 1e3)),
-            reuse_ratio: carried.map(|it| rounded(1.0 - share(it.carrying, it.transactions), 1e6)),
+                .map(|it| rounded(it.transactions as f64 / it.counted as f64, 1e3)),
+            reuse_ratio: sent.reuse_ratio().map(|it| rounded(it, 1e6)),
             read_connections: sent.read,
             replies_421: read.map(|it| it.replies_421),
             replies_4xx: read.map(|it| it.replies_4xx),

@@ -5,9 +5,19 @@ pub(crate) fn cell(n: u64) -> String {
     if n < 1_000_000 { n.to_string() } else { scaled(n as f64, "") }
 }
 
+/// What stands in a table for a number that is not known.
+pub(crate) fn unknown() -> String {
+    "-".to_owned()
+}
+
+/// A share of 1 in percent, without the sign.
+pub(crate) fn percent(share: Option<f64>) -> String {
+    share.map_or_else(unknown, |share| format!("{:.0}", share * 100.0))
+}
+
 /// A time for a table, in units of `unit_us` microseconds; two or three digits.
 fn measure(us: Option<u64>, unit_us: f64) -> String {
-    let Some(us) = us else { return "-".to_owned() };
+    let Some(us) = us else { return unknown() };
     let value = us as f64 / unit_us;
     match value {
         0.0..0.995 => format!("{value:.2}"),
@@ -30,7 +40,7 @@ pub(crate) fn seconds(us: Option<u64>) -> String {
 /// Bytes with a decimal unit: `12 kB`.
 pub(crate) fn bytes(n: Option<u64>) -> String {
     match n {
-        None => "-".to_owned(),
+        None => unknown(),
         Some(n) if n < 1000 => format!("{n} B"),
         Some(n) => scaled(n as f64, "B"),
     }

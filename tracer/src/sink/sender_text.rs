@@ -6,7 +6,7 @@ use tracer_analysis::{
 };
 
 use super::{
-    quantity::{cell, grouped, plural},
+    quantity::{cell, grouped, percent, plural, unknown},
     safe_text::{safe, wrap},
     table::{Column, Row, table},
 };
@@ -102,14 +102,10 @@ fn cells(of: &Sender) -> Vec<String> {
         cell(of.died),
         cell(of.turned_away),
         count(of.transactions),
-        of.reuse_ratio.map_or_else(unknown, |ratio| format!("{:.0}", ratio * 100.0)),
+        percent(of.reuse_ratio),
         count(of.replies_4xx),
         count(of.replies_5xx),
     ]
-}
-
-fn unknown() -> String {
-    "-".to_owned()
 }
 
 #[cfg(test)]

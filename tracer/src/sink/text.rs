@@ -13,7 +13,7 @@ use super::{
     idle_text::idle_sessions,
     name_text::names,
     phase_text::{PHASE_COLUMNS, PHASE_LEGEND, has_phases, phase_cells},
-    quantity::{bytes, cell, duration, grouped, milliseconds, plural, seconds},
+    quantity::{bytes, cell, duration, grouped, milliseconds, percent, plural, seconds, unknown},
     safe_text::{safe, wrap, wrap_list},
     sender_text::senders,
     table::{Column, Row, table},
@@ -229,10 +229,10 @@ fn life_cells(of: &Destination) -> Vec<String> {
     vec![
         seconds(histograms.lifetime_us.p50),
         seconds(histograms.lifetime_us.p99),
-        histograms.turns.p50.map_or_else(|| "-".to_owned(), cell),
+        histograms.turns.p50.map_or_else(unknown, cell),
         bytes(of.bytes_sent),
         bytes(of.bytes_received),
-        of.retransmits.map_or_else(|| "-".to_owned(), cell),
+        of.retransmits.map_or_else(unknown, cell),
     ]
 }
 
@@ -267,14 +267,13 @@ pub(super) fn methods(of: &Destination) -> String {
 }
 
 fn message_cells(of: &Destination) -> Vec<String> {
-    let unknown = || "-".to_owned();
     let per_connection = of.histograms.messages_per_connection.as_ref();
     let quantile = |value: Option<u64>| value.map_or_else(unknown, cell);
     vec![
         of.transactions.map_or_else(unknown, cell),
         quantile(per_connection.and_then(|it| it.p50)),
         quantile(per_connection.and_then(|it| it.max)),
-        of.reuse_ratio.map_or_else(unknown, |ratio| format!("{:.0}", ratio * 100.0)),
+        percent(of.reuse_ratio),
         of.unused_connections.map_or_else(unknown, cell),
         cell(of.counted_connections),
         cell(of.exact_connections),

@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 use tracer_analysis::report::{Report, Sender};
 
-use super::ROWS;
+use super::{ROWS, table::Cell};
 use crate::sink::{
-    quantity::{grouped, plural},
+    quantity::plural,
     sender_text::{beyond, sender_name, tell},
 };
 
@@ -58,25 +58,21 @@ const COLUMNS: [&str; 9] = [
 
 fn row(of: &Sender, report: &Report) -> Markup {
     let name = sender_name(of, report);
-    let count = |n: Option<u64>| (n.map(grouped), n.map(|n| n.to_string()));
-    let share = |x: Option<f64>, shown: fn(f64) -> String| (x.map(shown), x.map(|x| x.to_string()));
     let cells = [
-        count(Some(of.connections)),
-        count(Some(of.connect_failures)),
-        count(Some(of.died)),
-        count(Some(of.turned_away)),
-        count(of.transactions),
-        share(of.messages_per_connection, |mean| format!("{mean:.1}")),
-        share(of.reuse_ratio, |ratio| format!("{:.0}", ratio * 100.0)),
-        count(of.replies_4xx),
-        count(of.replies_5xx),
+        Cell::count(Some(of.connections)),
+        Cell::count(Some(of.connect_failures)),
+        Cell::count(Some(of.died)),
+        Cell::count(Some(of.turned_away)),
+        Cell::count(of.transactions),
+        Cell::decimal(of.messages_per_connection),
+        Cell::percent(of.reuse_ratio),
+        Cell::count(of.replies_4xx),
+        Cell::count(of.replies_5xx),
     ];
     html! {
         tr {
             th scope="row" data-v=(name) { (name) }
-            @for (shown, value) in cells {
-                td .n data-v=[value] { (shown.unwrap_or_else(|| "-".to_owned())) }
-            }
+            @for cell in cells { td .n data-v=[cell.value] { (cell.shown) } }
         }
     }
 }

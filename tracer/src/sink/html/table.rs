@@ -5,7 +5,7 @@ use tracer_analysis::report::{Destination, Report, TOTAL};
 
 use super::verdicts::{badge, worst_on};
 use crate::sink::{
-    quantity::{grouped, milliseconds, plural, seconds},
+    quantity::{grouped, milliseconds, percent, plural, seconds, unknown},
     safe_text::safe,
 };
 
@@ -16,8 +16,20 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    fn count(n: Option<u64>) -> Self {
+    pub(super) fn count(n: Option<u64>) -> Self {
         Self { shown: n.map_or_else(unknown, grouped), value: n.map(|n| n.to_string()) }
+    }
+
+    pub(super) fn percent(share: Option<f64>) -> Self {
+        Self { shown: percent(share), value: share.map(|share| share.to_string()) }
+    }
+
+    /// To one digit behind the point.
+    pub(super) fn decimal(x: Option<f64>) -> Self {
+        Self {
+            shown: x.map_or_else(unknown, |x| format!("{x:.1}")),
+            value: x.map(|x| x.to_string()),
+        }
     }
 
     fn time(us: Option<u64>, show: fn(Option<u64>) -> String) -> Self {
@@ -27,10 +39,6 @@ impl Cell {
     pub(super) fn markup(&self, field: &str) -> Markup {
         html! { td .n data-f=(field) data-v=[self.value.as_deref()] { (self.shown) } }
     }
-}
-
-fn unknown() -> String {
-    "-".to_owned()
 }
 
 /// A column of numbers of a destination.
@@ -88,23 +96,16 @@ const COLUMNS: [Column; 18] = [
         Cell::time(it.histograms.lifetime_us.p50, seconds)
     }),
     column("messages", "all", "transactions", |it| Cell::count(it.transactions)),
-    column("messages", "reused %", "reuse_ratio", |it| Cell {
-        shown: it.reuse_ratio.map_or_else(unknown, |ratio| format!("{:.0}", ratio * 100.0)),
-        value: it.reuse_ratio.map(|ratio| ratio.to_string()),
-    }),
+    column("messages", "reused %", "reuse_ratio", |it| Cell::percent(it.reuse_ratio)),
     column("connections", "unused", "unused_connections", |it| Cell::count(it.unused_connections)),
     column("connections", "missed reuse", "missed_reuse", |it| Cell::count(it.missed_reuse)),
     column("idle s", "alive", "idle_limit.survived_s", |it| {
-        idle(it.idle_limit.as_ref().and_then(|it| it.survived_s))
+        Cell::decimal(it.idle_limit.as_ref().and_then(|it| it.survived_s))
     }),
     column("idle s", "dead", "idle_limit.died_s", |it| {
-        idle(it.idle_limit.as_ref().and_then(|it| it.died_s))
+        Cell::decimal(it.idle_limit.as_ref().and_then(|it| it.died_s))
     }),
 ];
-
-fn idle(s: Option<f64>) -> Cell {
-    Cell { shown: s.map_or_else(unknown, |s| format!("{s:.1}")), value: s.map(|s| s.to_string()) }
-}
 
 /// All destinations, at most `most`; those in `shown` lead to their sections.
 pub(super) fn destinations(report: &Report, shown: &[Destination], most: usize) -> Markup {
