@@ -201,22 +201,22 @@ impl Recordings {
     pub(crate) fn read(&mut self, path: &Path, mut each: impl FnMut(&Line)) -> Result<()> {
         let mut finished = false;
         let before = self.left_out;
-        let found = recording::read(path, |mut line| {
-            if !self.narrows(&mut line, before) {
+        let found = recording::read(path, |line| {
+            if !self.narrows(line, before) {
                 return;
             }
-            each(&line);
+            each(line);
             match line {
-                Line::Header(header) => self.header(*header),
+                Line::Header(header) => self.header((**header).clone()),
                 Line::Connection(connection) => {
                     self.span(connection.start, connection.end());
                     if !self.hosts.contains(&connection.host) {
-                        self.hosts.insert(connection.host);
+                        self.hosts.insert(connection.host.clone());
                     }
                 }
                 Line::Trailer(trailer) => {
                     finished = true;
-                    self.trailer(*trailer);
+                    self.trailer((**trailer).clone());
                 }
             }
         })?;

@@ -1,5 +1,6 @@
 //! Recordings on disk: JSON Lines, written as connections end, read back line by line.
 
+mod parse;
 mod read;
 mod rotate;
 mod write;
@@ -35,7 +36,7 @@ mod tests {
             writer.finish().unwrap();
             assert!(Writer::create(&path).is_err(), "a recording is never overwritten");
             let mut lines = Vec::new();
-            read(&path, |line| lines.push(line)).unwrap();
+            read(&path, |line| lines.push(line.clone())).unwrap();
             assert_eq!(lines, [trailer()]);
         }
         std::fs::remove_dir_all(&directory).unwrap();

@@ -1,21 +1,22 @@
 //! Reading recordings: plain or compressed with Zstandard, from files or from stdin.
 
 use std::{
-    cell::Cell,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _},
     path::Path,
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use tracer_analysis::{
-    recording::{Line, LineError},
-    utc::Utc,
-};
+use tracer_analysis::{recording::Line, utc::Utc};
 
-/// Longest line that is read; a longer one is counted as unreadable.
+use super::parse;
+
+/// The first line is not longer.
 const LONGEST_LINE: u64 = 1 << 20;
 
 /// The name under which stdin is read.
@@ -35,13 +36,22 @@ pub(crate) struct Found {
     pub(crate) cut: bool,
 }
 
+impl Found {
+    /// Adds what was found further on.
+    pub(super) fn add(&mut self, next: &Self) {
+        self.lines += next.lines;
+        self.unreadable += next.unreadable;
+        self.cut |= next.cut;
+    }
+}
+
 /// Reads the recording `path` (`-` for stdin), line by line. A last line without its line break was being
 /// written when the tracer was killed: it is left out and not counted.
-pub(crate) fn read(path: &Path, each: impl FnMut(Line)) -> Result<Found> {
+pub(crate) fn read(path: &Path, each: impl FnMut(&mut Line)) -> Result<Found> {
     let is_stdin = path.as_os_str() == STDIN;
     let name = if is_stdin { "stdin".into() } else { path.display().to_string() };
     let found = if is_stdin {
-        read_bytes(Progress::new(io::stdin().lock(), name.clone(), None), each)
+        read_bytes(Progress::new(io::stdin(), name.clone(), None), each)
     } else {
         let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
         let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|it| it.len());
@@ -72,21 +82,24 @@ pub(crate) fn start(path: &Path) -> Option<Utc> {
         return None;
     }
     let mut first = Vec::new();
-    unpacked(file, &Rc::default()).ok()?.take(LONGEST_LINE).read_until(b'\n', &mut first).ok()?;
+    unpacked(file, &Arc::default()).ok()?.take(LONGEST_LINE).read_until(b'\n', &mut first).ok()?;
     match Line::parse(std::str::from_utf8(&first).ok()?) {
         Ok(Line::Header(header)) => Some(header.start),
         _ => None,
     }
 }
 
-pub(super) fn read_bytes(input: impl Read, each: impl FnMut(Line)) -> Result<Found> {
-    let cut = Rc::new(Cell::new(false));
-    let found = read_lines(unpacked(input, &cut)?, each)?;
-    Ok(Found { cut: found.cut || cut.get(), ..found })
+pub(super) fn read_bytes(input: impl Read + Send, each: impl FnMut(&mut Line)) -> Result<Found> {
+    let cut = Arc::new(AtomicBool::new(false));
+    let found = parse::lines(unpacked(input, &cut)?, each)?;
+    Ok(Found { cut: found.cut || cut.load(Ordering::Relaxed), ..found })
 }
 
 /// The text of a recording, whether it is compressed or not. `cut` is set if compressed data has no end.
-fn unpacked<'a>(input: impl Read + 'a, cut: &Rc<Cell<bool>>) -> io::Result<Box<dyn BufRead + 'a>> {
+fn unpacked<'a>(
+    input: impl Read + Send + 'a,
+    cut: &Arc<AtomicBool>,
+) -> io::Result<Box<dyn BufRead + Send + 'a>> {
     let mut input = BufReader::with_capacity(256 << 10, input);
     // A pipe may give less than four bytes at first.
     let mut first = [0; ZSTD.len()];
@@ -102,7 +115,7 @@ fn unpacked<'a>(input: impl Read + 'a, cut: &Rc<Cell<bool>>) -> io::Result<Box<d
         let unpacked = zstd::stream::read::Decoder::with_buffer(whole)?;
         Ok(Box::new(BufReader::with_capacity(
             256 << 10,
-            EndsWhenCut { input: unpacked, cut: Rc::clone(cut) },
+            EndsWhenCut { input: unpacked, cut: Arc::clone(cut) },
         )))
     } else {
         Ok(Box::new(whole))
@@ -113,46 +126,17 @@ fn unpacked<'a>(input: impl Read + 'a, cut: &Rc<Cell<bool>>) -> io::Result<Box<d
 /// is there is read, and then it ends.
 struct EndsWhenCut<R> {
     input: R,
-    cut: Rc<Cell<bool>>,
+    cut: Arc<AtomicBool>,
 }
 
 impl<R: Read> Read for EndsWhenCut<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.input.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.cut.set(true);
+                self.cut.store(true, Ordering::Relaxed);
                 Ok(0)
             }
             other => other,
-        }
-    }
-}
-
-fn read_lines(mut reader: impl BufRead, mut each: impl FnMut(Line)) -> Result<Found> {
-    let mut found = Found::default();
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let read = Read::take(&mut reader, LONGEST_LINE).read_until(b'\n', &mut bytes)?;
-        if read == 0 {
-            return Ok(found);
-        }
-        if bytes.last() != Some(&b'\n') {
-            if read as u64 == LONGEST_LINE {
-                found.unreadable += 1;
-                reader.skip_until(b'\n')?;
-                continue;
-            }
-            found.cut = true;
-            return Ok(found);
-        }
-        match std::str::from_utf8(&bytes).ok().map(Line::parse) {
-            Some(Ok(line)) => {
-                found.lines += 1;
-                each(line);
-            }
-            Some(Err(error @ LineError::Schema(_))) => return Err(error.into()),
-            Some(Err(_)) | None => found.unreadable += 1,
         }
     }
 }

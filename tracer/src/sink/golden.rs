@@ -92,7 +92,7 @@ fn recorded(name: &str) -> Sample {
     let mut connections = Vec::new();
     recording::read(&path, |line| {
         if let Line::Connection(connection) = line {
-            connections.push(*connection);
+            connections.push((**connection).clone());
         }
     })
     .unwrap();
