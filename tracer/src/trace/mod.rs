@@ -1,5 +1,6 @@
 //! A live trace: set up, loop until told to stop, finish.
 
+mod alarm;
 mod announce;
 mod privileges;
 mod settings;
@@ -16,7 +17,7 @@ use nix::sys::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
@@ -26,6 +27,7 @@ use tracer_analysis::{
     utc::Utc,
 };
 
+use alarm::Alarm;
 use announce::{announce, announce_absent, announce_left_out, announce_library};
 use privileges::give_up_privileges;
 use settings::{filters, settings};
@@ -185,17 +187,19 @@ impl Trace {
         let end = args.duration.and_then(|duration| Instant::now().checked_add(duration));
         self.takers.metrics.as_mut().map_or(Ok(()), Metrics::serve)?;
         let mut period = BUSY;
+        let alarm = Alarm::new()?;
         while !self.takers.outlets.failed()
             && !has_ended()
             && end.is_none_or(|end| Instant::now() < end)
         {
-            let due = Instant::now() + period;
+            let left = end.map_or(period, |end| end.saturating_duration_since(Instant::now()));
+            alarm.set(period.min(left))?;
             tokio::select! {
                 () = stop.asked() => break,
                 guard = readable.readable() => guard?.clear_ready(),
                 asked = live::asked(&mut self.takers.live) => if asked == Asked::End { break },
                 () = Metrics::due(self.takers.metrics.as_mut()) => {}
-                () = sleep_until(end.map_or(due, |end| due.min(end))) => {}
+                rung = alarm.rung() => rung?,
             }
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
             if self.show(args)? == Asked::End {
