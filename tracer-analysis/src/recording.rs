@@ -305,13 +305,21 @@ impl Line {
 
     /// The line as JSON, without a line break.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut json = Vec::new();
+        self.write_json(&mut json)?;
+        String::from_utf8(json).map_err(serde::ser::Error::custom)
+    }
+
+    /// Appends the line as JSON, without a line break, to `json`. With a buffer that is used again this is
+    /// cheaper than [`Self::to_json`].
+    pub fn write_json(&self, json: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         match self {
             Self::Header(line) => {
-                serde_json::to_string(&Tagged { kind: "header", line: line.as_ref() })
+                serde_json::to_writer(json, &Tagged { kind: "header", line: line.as_ref() })
             }
-            Self::Connection(line) => serde_json::to_string(line),
+            Self::Connection(line) => serde_json::to_writer(json, line),
             Self::Trailer(line) => {
-                serde_json::to_string(&Tagged { kind: "trailer", line: line.as_ref() })
+                serde_json::to_writer(json, &Tagged { kind: "trailer", line: line.as_ref() })
             }
         }
     }

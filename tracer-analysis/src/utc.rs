@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{Date, Month, OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -49,30 +49,71 @@ impl Utc {
 
     /// Reads RFC 3339, in any offset. `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(utc) = Self::parse_own(text.as_bytes()) {
+            return Some(utc);
+        }
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         Some(Self::from_nanos(moment.unix_timestamp_nanos()))
     }
+
+    /// Reads what [`Self::text`] writes, which is nearly all that is ever read. `None` for anything else.
+    fn parse_own(text: &[u8]) -> Option<Self> {
+        let text: &[u8; LENGTH] = text.try_into().ok()?;
+        let is_own = text.iter().zip(TEMPLATE).all(|(byte, template)| {
+            if *template == b'0' { byte.is_ascii_digit() } else { byte == template }
+        });
+        let number = |from: usize, to: usize| {
+            text[from..to].iter().fold(0, |number, digit| number * 10 + i64::from(digit & 0xf))
+        };
+        let [month, day, hour, minute, second] = [5, 8, 11, 14, 17].map(|at| number(at, at + 2));
+        if !is_own || hour > 23 || minute > 59 || second > 59 {
+            return None; // a leap second is left to the general parser
+        }
+        let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+        let year = i32::try_from(number(0, 4)).ok()?;
+        let date = Date::from_calendar_date(year, month, u8::try_from(day).ok()?).ok()?;
+        let days = i64::from(date.to_julian_day() - EPOCH_DAY);
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        Some(Self(seconds * 1_000_000 + number(20, 26)))
+    }
+
+    /// As it is written: digits in the places of the zeros of [`TEMPLATE`].
+    fn text(self) -> [u8; LENGTH] {
+        const FIRST: i64 = -62_167_219_200_000_000; // 0000-01-01T00:00:00Z
+        const LAST: i64 = 253_402_300_799_999_999; // 9999-12-31T23:59:59.999999Z
+        const DAY: i64 = 86_400_000_000;
+        let micros = self.0.clamp(FIRST, LAST);
+        let (days, of_day) = (micros.div_euclid(DAY), micros.rem_euclid(DAY));
+        let day = i32::try_from(days).map_or(EPOCH_DAY, |days| EPOCH_DAY + days);
+        let date = Date::from_julian_day(day).unwrap_or(Date::MIN);
+        let seconds = of_day / 1_000_000;
+        let mut text = *TEMPLATE;
+        let mut put = |from: usize, to: usize, mut number: i64| {
+            for place in text[from..to].iter_mut().rev() {
+                *place = b'0' + (number % 10).to_le_bytes()[0];
+                number /= 10;
+            }
+        };
+        put(0, 4, date.year().into());
+        put(5, 7, u8::from(date.month()).into());
+        put(8, 10, date.day().into());
+        put(11, 13, seconds / 3_600);
+        put(14, 16, seconds / 60 % 60);
+        put(17, 19, seconds % 60);
+        put(20, 26, of_day % 1_000_000);
+        text
+    }
 }
+
+/// Where digits stand in a time as it is written.
+const TEMPLATE: &[u8; LENGTH] = b"0000-00-00T00:00:00.000000Z";
+const LENGTH: usize = 27;
+/// Julian day of 1970-01-01.
+const EPOCH_DAY: i32 = 2_440_588;
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const FIRST: i64 = -62_167_219_200_000_000; // 0000-01-01T00:00:00Z
-        const LAST: i64 = 253_402_300_799_999_999; // 9999-12-31T23:59:59.999999Z
-        let nanos = i128::from(self.0.clamp(FIRST, LAST)) * 1_000;
-        let moment =
-            OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let moment = moment.to_offset(UtcOffset::UTC);
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-            moment.year(),
-            u8::from(moment.month()),
-            moment.day(),
-            moment.hour(),
-            moment.minute(),
-            moment.second(),
-            moment.microsecond()
-        )
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -94,7 +135,7 @@ impl schemars::JsonSchema for Utc {
 
 impl Serialize for Utc {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -108,6 +149,8 @@ impl<'de> Deserialize<'de> for Utc {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -115,6 +158,30 @@ mod tests {
         assert_eq!(Utc::from_micros(0).to_string(), "1970-01-01T00:00:00.000000Z");
         let text = "2026-11-22T03:04:05.000007Z";
         assert_eq!(Utc::parse(text).unwrap().to_string(), text);
+    }
+
+    proptest! {
+        /// The general parser is the reference of the one for what is written here.
+        #[test]
+        fn what_is_written_is_read_by_both_parsers(
+            micros in -62_167_219_200_000_000..=253_402_300_799_999_999_i64,
+        ) {
+            let (utc, text) = (Utc::from_micros(micros), Utc::from_micros(micros).to_string());
+            prop_assert_eq!(Utc::parse_own(text.as_bytes()), Some(utc));
+            let reference = OffsetDateTime::parse(&text, &Rfc3339).unwrap();
+            prop_assert_eq!(Utc::from_nanos(reference.unix_timestamp_nanos()), utc);
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["2026-02-30", "2026-13-01", "2026-00-01", "2026-01-00"] {
+            assert_eq!(Utc::parse(&format!("{text}T00:00:00.000000Z")), None, "{text}");
+        }
+        for text in ["24:00:00", "00:60:00", "00:00:61", "0a:00:00", "00-00-00"] {
+            assert_eq!(Utc::parse(&format!("2026-01-01T{text}.000000Z")), None, "{text}");
+        }
+        assert_eq!(Utc::parse("2026-01-01T00:00:00.00000:Z"), None);
     }
 
     #[test]

@@ -24,6 +24,8 @@ enum Sink<W: Write> {
 /// Writes a recording.
 pub(crate) struct Writer<W: Write> {
     sink: Sink<W>,
+    /// The line at hand; kept for the next one.
+    json: Vec<u8>,
     /// Something was written since the last flush.
     dirty: bool,
     bytes: u64,
@@ -63,13 +65,15 @@ impl<W: Write> Writer<W> {
     }
 
     fn new(sink: Sink<W>) -> Self {
-        Self { sink, dirty: false, bytes: 0 }
+        Self { sink, json: Vec::new(), dirty: false, bytes: 0 }
     }
 
     /// Writes one line.
     pub(crate) fn line(&mut self, line: &Line) -> io::Result<()> {
-        let mut json = ascii(line.to_json()?);
-        json.push('\n');
+        self.json.clear();
+        line.write_json(&mut self.json)?;
+        self.json.push(b'\n');
+        let json = ascii(str::from_utf8(&self.json).map_err(io::Error::other)?);
         self.dirty = true;
         self.bytes += json.len() as u64;
         match &mut self.sink {

@@ -1,13 +1,13 @@
 //! Reports and other documents as JSON.
 
-use std::{fmt::Write as _, io, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, io, sync::Arc};
 
 use serde::Serialize;
 
 /// Writes a document as one JSON object, indented, in ASCII.
 pub(crate) fn write(document: &impl Serialize, out: &mut impl io::Write) -> io::Result<()> {
     let json = serde_json::to_string_pretty(document)?;
-    out.write_all(ascii(json).as_bytes())?;
+    out.write_all(ascii(&json).as_bytes())?;
     out.write_all(b"\n")
 }
 
@@ -21,10 +21,10 @@ pub(crate) fn word(value: impl Serialize) -> Arc<str> {
 
 /// The same JSON with everything beyond printable ASCII escaped: that occurs only within strings.
 /// Text from the network could otherwise reach a terminal as control characters.
-pub(crate) fn ascii(json: String) -> String {
+pub(crate) fn ascii(json: &str) -> Cow<'_, str> {
     // Without a way out of the loop, many bytes are looked at at once.
     if json.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~' | b'\n')) {
-        return json;
+        return Cow::Borrowed(json);
     }
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
@@ -36,7 +36,7 @@ pub(crate) fn ascii(json: String) -> String {
             }
         }
     }
-    text
+    Cow::Owned(text)
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn escapes_are_the_same_json() {
         let text = "a\x7f\u{9b}\u{202e}\u{1f4e7}\x1b\"\\\n";
-        let json = ascii(serde_json::to_string_pretty(&[text]).unwrap());
+        let json = ascii(&serde_json::to_string_pretty(&[text]).unwrap()).into_owned();
         assert!(json.chars().all(|c| matches!(c, ' '..='~' | '\n')), "{json:?}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
     }
