@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Parser;
 
@@ -22,14 +25,25 @@ pub(crate) struct CommandLine {
     #[arg(long)]
     pub(crate) document: Option<PathBuf>,
     /// Where the object with the empty programs is
-    #[arg(long)]
-    pub(crate) floor: PathBuf,
+    #[arg(long, required_unless_present = "hold")]
+    floor: Option<PathBuf>,
+    /// Measures nothing: opens connections to this address and holds them until stdin ends
+    #[arg(long, hide = true)]
+    pub(crate) hold: Option<SocketAddr>,
+    /// How many
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(crate) connections: usize,
 }
 
 impl CommandLine {
     /// What to measure, in order.
     pub(crate) fn parts(&self) -> Vec<Part> {
         if self.parts.is_empty() { Part::ALL.to_vec() } else { self.parts.clone() }
+    }
+
+    /// Where the object with the empty programs is.
+    pub(crate) fn floor(&self) -> &Path {
+        self.floor.as_deref().unwrap_or(Path::new(""))
     }
 
     /// `full` at the scale that was asked for, at least 1.

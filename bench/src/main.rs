@@ -5,6 +5,7 @@
 //! [`tool::Tool`] trace it, and returns text for the document.
 
 mod command_line;
+mod crowd;
 mod document;
 mod floor;
 mod parts;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &CommandLine) -> Result<()> {
+    if let Some(address) = options.hold {
+        return crowd::hold(address, options.connections);
+    }
     ensure!(nix::unistd::geteuid().is_root(), "it loads BPF programs: run it as root");
     mount_tracefs()?;
     for part in options.parts() {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Resident memory in bytes, now.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
@@ -50,6 +49,18 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
     let ticks: u64 = fields.take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     Ok(Duration::from_millis(ticks * 10)) // USER_HZ is 100 on every architecture of today
+}
+
+/// CPU time that all of the machine has spent so far: in processes, in the kernel and in interrupts; neither idle
+/// nor stolen.
+pub(crate) fn machine_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> =
+        line.split_whitespace().skip(1).filter_map(|it| it.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal: proc_stat(5)
+    let spent: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum();
+    Ok(Duration::from_millis(spent * 10))
 }
 
 /// How often its threads have gone to sleep and been woken.
@@ -94,21 +105,6 @@ pub(crate) fn watch(mut process: Child) -> Result<Used> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// How many of `wanted` connections this process can hold both ends of: it may open as many descriptors as it
-/// was given at the start, and more only with `CAP_SYS_RESOURCE`.
-pub(crate) fn connections_that_fit(wanted: usize) -> Result<usize> {
-    const OTHERS: u64 = 1_000;
-    let needed = 2 * wanted as u64 + OTHERS;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read RLIMIT_NOFILE")?;
-    if soft >= needed || setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed)).is_ok() {
-        return Ok(wanted);
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("allow all descriptors there are")?;
-    let fit = usize::try_from(hard.saturating_sub(OTHERS) / 2).unwrap_or(wanted).min(wanted);
-    eprintln!("bench: {fit} connections instead of {wanted}: {hard} descriptors are allowed");
-    Ok(fit)
 }
 
 /// Bytes as megabytes (10^6), to one digit.

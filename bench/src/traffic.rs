@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -199,20 +199,4 @@ fn connect(client: &Namespace, to: SocketAddr) -> Result<TcpStream> {
         stream.set_nodelay(true).context("TCP_NODELAY")?;
         Ok(stream)
     })
-}
-
-/// Opens connections and holds them: `count` of them, to all addresses of the server, from as many addresses
-/// of the client as their ports need.
-pub(crate) fn hold(lab: &Lab, count: usize) -> Result<Vec<TcpStream>> {
-    const PER_PAIR: usize = 20_000;
-    lab.client.sysctl("net.ipv4.ip_local_port_range", "1024 65000")?;
-    let pairs = usize::from(tests::lab::SERVER_ADDRESSES);
-    let mut held = Vec::with_capacity(count);
-    for n in 0..count {
-        // Below the number of addresses, so it fits.
-        let offset = u8::try_from(n / PER_PAIR % pairs).unwrap_or_default();
-        let address: Ipv4Addr = tests::lab::server_v4(offset);
-        held.push(connect(&lab.client, SocketAddr::from((address, lab.port())))?);
-    }
-    Ok(held)
 }

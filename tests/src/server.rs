@@ -189,6 +189,12 @@ impl Drop for Server {
 
 /// Opens a listening socket in `namespace`; an IPv6 one takes IPv6 only.
 pub fn listen(namespace: &Namespace, address: SocketAddr) -> Result<TcpListener> {
+    listen_for(namespace, address, 4096)
+}
+
+/// The same, with room for `backlog` connections that nobody has accepted; not more than the namespace allows
+/// (`net.core.somaxconn`).
+pub fn listen_for(namespace: &Namespace, address: SocketAddr, backlog: i32) -> Result<TcpListener> {
     namespace.enter("listen", || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
             .context("open a socket")?;
@@ -197,7 +203,7 @@ pub fn listen(namespace: &Namespace, address: SocketAddr) -> Result<TcpListener>
             socket.set_only_v6(true).context("IPV6_V6ONLY")?;
         }
         socket.bind(&address.into()).with_context(|| format!("bind to {address}"))?;
-        socket.listen(4096).with_context(|| format!("listen on {address}"))?;
+        socket.listen(backlog).with_context(|| format!("listen on {address}"))?;
         Ok(socket.into())
     })
 }

@@ -74,7 +74,7 @@ impl Round {
         let traffic = || scene.sessions(sessions, messages);
         let empty = {
             let others = Snapshot::take();
-            let _floor = floor::attach(&options.floor)?;
+            let _floor = floor::attach(options.floor())?;
             works(&others, traffic)?
         };
         let with = |tool: Tool, port: u16| {

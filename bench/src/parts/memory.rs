@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
-use tests::{lab::Lab, server};
+use anyhow::Result;
+use tests::lab::Lab;
 
 use crate::{
     command_line::CommandLine,
-    process::{connections_that_fit, maps, megabytes, resident},
+    crowd::{self, Crowd},
+    process::{maps, megabytes, resident},
     recording,
     tool::Tool,
-    traffic::hold,
 };
 
 /// Map memory is taken at the start, for `--max-connections`; what grows is seen beside it.
@@ -45,14 +45,7 @@ fn destinations(text: &mut String, options: &CommandLine) -> Result<()> {
 
 fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
     let lab = Lab::up()?;
-    let count = connections_that_fit(options.scaled(OPEN))?;
-    lab.server.sysctl("net.core.somaxconn", "4096")?;
-    let address = std::net::SocketAddr::from(([0, 0, 0, 0], lab.port()));
-    let listener = server::listen(&lab.server, address)?;
-    let accepting = listener.try_clone().context("share the listener")?;
-    let accepted = std::thread::spawn(move || {
-        (0..count).map(|_| accepting.accept().map(|(stream, _)| stream)).collect::<Vec<_>>()
-    });
+    let count = crowd::that_fit(options.scaled(OPEN))?;
     let running = Tool::SmtptraceLarge.start(&lab, lab.port())?;
     let row = |text: &mut String, what: &str| -> Result<()> {
         let (own, kernel) = (resident(running.pid())?, maps(running.pid())?);
@@ -60,9 +53,7 @@ fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
         Ok(())
     };
     row(text, "live, no connection open, `--max-connections 131072`")?;
-    let held = hold(&lab, count)?;
+    let _crowd = Crowd::open(&lab, count)?;
     row(text, &format!("live, {count} connections open"))?;
-    drop(held);
-    drop(accepted.join());
     Ok(())
 }

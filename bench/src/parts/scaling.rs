@@ -1,19 +1,20 @@
 //! Cost per session as open connections and destinations grow.
 
-use std::{fmt::Write as _, net::SocketAddr, path::Path};
+use std::{fmt::Write as _, path::Path};
 
-use anyhow::{Context as _, Result};
-use tests::{lab::Lab, server, session::Session};
+use anyhow::Result;
+use tests::{lab::Lab, session::Session};
 
 use crate::{
     command_line::CommandLine,
+    crowd::{self, Crowd},
     plot::{self, Axis, Line},
-    process::{connections_that_fit, cpu},
+    process::cpu,
     programs::{Counting, Snapshot, sum},
     recording,
     statistics::Rounds,
     tool::Tool,
-    traffic::{Kind, Scene, hold},
+    traffic::{Kind, Scene},
 };
 
 const OPEN: [usize; 4] = [100, 1_000, 10_000, 100_000];
@@ -50,13 +51,12 @@ fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
     let _counting = Counting::begin()?;
     let (mut kernel, mut user) = (Vec::new(), Vec::new());
     for open in OPEN {
-        let open = connections_that_fit(options.scaled(open))?;
+        let open = crowd::that_fit(options.scaled(open))?;
         eprintln!("{open} open connections");
         let scene = Scene::up(Kind::Cleartext)?;
-        let crowd = Crowd::listen(&scene.lab, open)?;
         let others = Snapshot::take();
         let running = Tool::SmtptraceLarge.start(&scene.lab, scene.lab.port())?;
-        let _held = crowd.hold(open)?;
+        let _crowd = Crowd::open(&scene.lab, open)?;
         let sessions = options.scaled(SESSIONS);
         let (mut in_kernel, mut in_user) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
@@ -82,32 +82,6 @@ fn open_connections(text: &mut String, options: &CommandLine) -> Result<()> {
     let lines = [Line::new("BPF programs", kernel), Line::new("smtptrace", user)];
     text.push_str(&plot(options, "open-connections", title, &lines)?);
     Ok(())
-}
-
-/// Connections that stand open beside the sessions: on another address of the server, which greets nobody.
-struct Crowd<'a> {
-    lab: &'a Lab,
-    _listener: std::net::TcpListener,
-}
-
-impl<'a> Crowd<'a> {
-    fn listen(lab: &'a Lab, open: usize) -> Result<Self> {
-        lab.server.sysctl("net.core.somaxconn", "200000")?;
-        let address = SocketAddr::from((tests::lab::server_v4(1), lab.port()));
-        let listener = server::listen(&lab.server, address)?;
-        let accepting = listener.try_clone().context("share the listener")?;
-        std::thread::spawn(move || {
-            let mut held = Vec::with_capacity(open);
-            while let Ok((stream, _)) = accepting.accept() {
-                held.push(stream);
-            }
-        });
-        Ok(Self { lab, _listener: listener })
-    }
-
-    fn hold(&self, open: usize) -> Result<Vec<std::net::TcpStream>> {
-        hold(self.lab, open)
-    }
 }
 
 fn destinations(text: &mut String, options: &CommandLine) -> Result<()> {

@@ -7,6 +7,7 @@ use tests::lab::Lab;
 
 use crate::{
     command_line::CommandLine,
+    process::machine_cpu,
     statistics::Rounds,
     tool::Tool,
     traffic::{Flood, Untraced},
@@ -15,8 +16,9 @@ use crate::{
 const METHOD: &str = "\
 Method: the same traffic without and with a tool, in turns; each pair gives one ratio, and the median of
 the ratios is shown with its range. A loss is above 0. `none` is no tool against no tool: what the machine's
-own noise looks like. The tools that capture packets do so in the sender's namespace, with the port as
-filter.";
+own noise looks like. CPU is that of the whole machine for the same traffic (/proc/stat), which is less noisy than the rate;
+where processors are left over it is all that a tool costs. The tools that capture packets do so in the
+sender's namespace, with the port as filter.";
 
 pub(crate) fn measure(options: &CommandLine) -> Result<String> {
     let mut text = format!("{METHOD}\n");
@@ -48,39 +50,59 @@ fn table(
 ) -> Result<()> {
     eprintln!("{title}");
     rate()?; // whatever is set up once
-    writeln!(text, "\n**{title}**\n\n| tool | rate with it | loss, % |\n|---|---|---|")?;
+    writeln!(
+        text,
+        "\n**{title}**\n\n| tool | rate with it | loss, % | more CPU, % |\n|---|---|---|---|"
+    )?;
     for tool in [Tool::None].into_iter().chain(Tool::PEERS) {
         match pairs(options, tool, lab, &rate) {
-            Ok((with, loss)) => writeln!(text, "| {} | {with:.0} | {loss:.1} |", tool.name())?,
-            Err(error) => writeln!(text, "| {} | not here: {error:#} | |", tool.name())?,
+            Ok(Pairs { rates, losses, cpu }) => {
+                writeln!(text, "| {} | {rates:.0} | {losses:.1} | {cpu:.1} |", tool.name())?;
+            }
+            Err(error) => writeln!(text, "| {} | not here: {error:#} | | |", tool.name())?,
         }
     }
     Ok(())
 }
 
-/// Rates with `tool`, and the losses by it in percent.
+/// What all rounds with one tool gave.
+struct Pairs {
+    /// Rates with it.
+    rates: Rounds,
+    /// Losses of rate by it, in percent.
+    losses: Rounds,
+    /// How much more CPU time the machine spent, in percent.
+    cpu: Rounds,
+}
+
 fn pairs(
     options: &CommandLine,
     tool: Tool,
     lab: &Lab,
     rate: &impl Fn() -> Result<f64>,
-) -> Result<(Rounds, Rounds)> {
-    let (mut rates, mut losses) = (Vec::new(), Vec::new());
+) -> Result<Pairs> {
+    let measured = || -> Result<(f64, f64)> {
+        let before = machine_cpu()?;
+        let rate = rate()?;
+        Ok((rate, machine_cpu()?.saturating_sub(before).as_secs_f64()))
+    };
+    let (mut rates, mut losses, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds {
-        let with = || -> Result<f64> {
+        let with = || -> Result<(f64, f64)> {
             let _running = tool.start(lab, lab.port())?;
-            rate()
+            measured()
         };
         // Who goes first takes turns: a machine grows warm, or slow.
         let (without, with) = if round % 2 == 0 {
-            let without = rate()?;
+            let without = measured()?;
             (without, with()?)
         } else {
             let with = with()?;
-            (rate()?, with)
+            (measured()?, with)
         };
-        rates.push(with);
-        losses.push(100.0 * (1.0 - with / without));
+        rates.push(with.0);
+        losses.push(100.0 * (1.0 - with.0 / without.0));
+        cpu.push(100.0 * (with.1 / without.1 - 1.0));
     }
-    Ok((Rounds::new(rates), Rounds::new(losses)))
+    Ok(Pairs { rates: Rounds::new(rates), losses: Rounds::new(losses), cpu: Rounds::new(cpu) })
 }

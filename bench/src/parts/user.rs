@@ -67,13 +67,14 @@ fn reading(text: &mut String, options: &CommandLine, lab: &Lab) -> Result<()> {
         recording::make(&file, connections, destinations)?;
         let size = std::fs::metadata(&file)?.len();
         let used = (0..3).map(|_| recording::report(&file)).collect::<Result<Vec<_>>>()?;
-        let rate = |used: &recording::Used| connections as f64 / used.cpu.as_secs_f64() / 1e3;
-        let rates = Rounds::new(used.iter().map(rate).collect());
+        let rate = |time: Duration| connections as f64 / time.as_secs_f64() / 1e3;
+        let rates = Rounds::new(used.iter().map(|used| rate(used.time)).collect());
+        let per_cpu = Rounds::new(used.iter().map(|used| rate(used.cpu)).collect());
         let memory = used.iter().map(|it| it.memory).max().unwrap_or(0);
         writeln!(
             text,
-            "| `report`, {connections} connections ({}), {} destinations: thousand records per second of \
-             CPU; most memory | {rates:.0}; {} |",
+            "| `report`, {connections} connections ({}), {} destinations: thousand records per second; per \
+             second of CPU; most memory | {rates:.0}; {per_cpu:.0}; {} |",
             megabytes(size),
             2 * destinations,
             megabytes(memory)
