@@ -36,6 +36,8 @@ const THREADS: usize = 3;
 #[derive(Default)]
 struct Piece {
     text: Vec<u8>,
+    /// Where in it each line ends.
+    ends: Vec<usize>,
     lines: Vec<Line>,
     found: Found,
     /// Why nothing that comes after these lines can be read.
@@ -116,6 +118,7 @@ fn parse(
     for mut piece in empty {
         piece.lines.clear();
         piece.text.clear();
+        piece.ends.clear();
         piece.found = Found::default();
         let number = match source.lock() {
             Ok(mut source) => source.fill(&mut piece),
@@ -150,7 +153,9 @@ impl<R: BufRead> Source<R> {
         let read = (&mut self.reader).take(LONGEST_LINE).read_until(b'\n', &mut piece.text)?;
         if read == 0 {
             self.ended = true;
-        } else if piece.text.last() != Some(&b'\n') {
+        } else if piece.text.last() == Some(&b'\n') {
+            piece.ends.push(piece.text.len());
+        } else {
             piece.text.truncate(before);
             if read as u64 == LONGEST_LINE {
                 piece.found.unreadable += 1;
@@ -167,7 +172,10 @@ impl<R: BufRead> Source<R> {
 impl Piece {
     /// Parses the text, up to a line that only a newer version can read.
     fn parse(&mut self) {
-        for bytes in self.text.split_inclusive(|byte| *byte == b'\n') {
+        let mut start = 0;
+        for &end in &self.ends {
+            let bytes = &self.text[start..end];
+            start = end;
             match str::from_utf8(bytes).ok().map(Line::parse) {
                 Some(Ok(line)) => {
                     self.found.lines += 1;
