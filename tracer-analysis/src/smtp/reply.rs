@@ -76,8 +76,11 @@ impl ReplyParser {
         if self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
-        let line = std::mem::take(&mut self.line);
-        self.end_line(&line)
+        let mut line = std::mem::take(&mut self.line);
+        let step = self.end_line(&line);
+        line.clear();
+        self.line = line; // its memory is used again
+        step
     }
 
     /// Whether the parser stands between two replies.

@@ -1,7 +1,5 @@
 //! Every way to read the replies as answers to commands that fit the bytes the client wrote.
 
-use std::collections::{BTreeMap, btree_map::Entry};
-
 use super::{
     grammar::{Event, Habits, Phase, Place, Rules, Step, steps},
     said::Said,
@@ -94,7 +92,11 @@ pub(super) struct Agreed {
 #[derive(Debug, Clone)]
 pub(super) struct Readings {
     rules: Rules,
+    /// In the order of their keys.
     open: Vec<Reading>,
+    /// Memory for those that come next, and for the ways in which one goes on.
+    next: Vec<Reading>,
+    ways: Vec<Step>,
     shared: Vec<Transaction>,
     turn: TurnTimes,
     turn_bytes: u64,
@@ -126,6 +128,8 @@ impl Readings {
         Self {
             rules,
             open: vec![first],
+            next: Vec::new(),
+            ways: Vec::new(),
             shared: Vec::new(),
             turn: TurnTimes::default(),
             turn_bytes: 0,
@@ -167,8 +171,8 @@ impl Readings {
             // A client uses one way for all messages of a session.
             self.open.retain(|reading| !reading.state.bdat);
         }
-        let mut ways = Vec::new();
-        let mut next = BTreeMap::new();
+        let mut ways = std::mem::take(&mut self.ways);
+        let mut next = std::mem::take(&mut self.next);
         for reading in &self.open {
             let place = Place {
                 phase: reading.state.phase,
@@ -189,7 +193,9 @@ impl Readings {
         if next.len() > READINGS {
             next.clear();
         }
-        self.open = next.into_values().collect();
+        self.next = std::mem::replace(&mut self.open, next);
+        self.next.clear();
+        self.ways = ways;
         self.first = false;
         self.settle();
     }
@@ -281,6 +287,11 @@ impl Readings {
 }
 
 impl Reading {
+    /// Readings with the same key go on in the same ways.
+    fn key(&self) -> (State, bool) {
+        (self.state, self.least > 0)
+    }
+
     fn begin(&mut self, turn_ns: u64) {
         (self.begin_ns, self.ready) = (turn_ns, Ready::NotYet);
     }
@@ -307,12 +318,13 @@ impl Reading {
     }
 }
 
-/// Adds a reading. Of two in the same state, one with the bytes of both is left.
-fn add(readings: &mut BTreeMap<(State, bool), Reading>, new: Reading) {
-    match readings.entry((new.state, new.least > 0)) {
-        Entry::Vacant(place) => _ = place.insert(new),
-        Entry::Occupied(mut place) => {
-            let old = place.get_mut();
+/// Adds a reading to those that stand in the order of their keys. Of two in the same state, one with the bytes
+/// of both is left.
+fn add(readings: &mut Vec<Reading>, new: Reading) {
+    match readings.binary_search_by_key(&new.key(), Reading::key) {
+        Err(at) => readings.insert(at, new),
+        Ok(at) => {
+            let old = &mut readings[at];
             (old.least, old.most) = (old.least.min(new.least), old.most.max(new.most));
             let times = |it: &Reading| (it.begin_ns, it.ready);
             old.times_differ |= new.times_differ || times(old) != times(&new) || old.own != new.own;

@@ -55,17 +55,17 @@ impl Said {
             Some(_) => Subject::Other,
         };
         let of_address = matches!(subject, Subject::Recipient | Subject::Address);
-        let text = reply.last.to_ascii_lowercase();
+        let text = &reply.last;
         Self {
             begin_ns,
             complete_ns,
             code: reply.code,
             subject,
-            names_message: !of_address && names_message(&text),
-            names_chunk: !of_address && !reply.offers_chunking && names_chunk(&text),
+            names_message: !of_address && names_message(text),
+            names_chunk: !of_address && !reply.offers_chunking && names_chunk(text),
             offers_chunking: reply.offers_chunking,
             several_lines: reply.first != reply.last,
-            words: hash(&text),
+            words: hash(text),
         }
     }
 
@@ -83,30 +83,38 @@ impl Said {
 
 /// `queued as` (Postfix), `Queued mail` (Exchange), `id=` (Exim), `Message accepted` (Sendmail).
 fn names_message(text: &[u8]) -> bool {
-    let words: Vec<&[u8]> = words(text).collect();
-    let message = |word: &[u8]| matches!(word, b"message" | b"mail");
-    words.iter().any(|word| *word == b"queued" || word.starts_with(b"id="))
-        || words.windows(2).any(|pair| message(pair[0]) && pair[1] == b"accepted")
+    let message = |word: &[u8]| is(word, b"message") || is(word, b"mail");
+    words(text).any(|word| is(word, b"queued") || word.get(..3).is_some_and(|it| is(it, b"id=")))
+        || pairs(text).any(|(word, next)| message(word) && is(next, b"accepted"))
 }
 
 /// `1234 byte chunk received` (Exim), `CHUNK received OK, 1234 octets` (Exchange), `Ok: 1234 bytes`
 /// (Postfix).
 fn names_chunk(text: &[u8]) -> bool {
-    let words: Vec<&[u8]> = words(text).collect();
-    let bytes = |word: &[u8]| matches!(word, b"byte" | b"bytes" | b"octets");
-    let number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
-    words.contains(&b"chunk".as_slice())
-        || words.windows(2).any(|pair| number(pair[0]) && bytes(pair[1]))
+    let bytes = |word: &[u8]| is(word, b"byte") || is(word, b"bytes") || is(word, b"octets");
+    let number = |word: &[u8]| word.iter().all(u8::is_ascii_digit);
+    words(text).any(|word| is(word, b"chunk"))
+        || pairs(text).any(|(word, next)| number(word) && bytes(next))
 }
 
-/// FNV-1a of the words without digits.
+/// Whether a word is this one, in capitals or not.
+fn is(word: &[u8], this: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(this)
+}
+
+/// FNV-1a of the words without digits, in lower case.
 fn hash(text: &[u8]) -> u32 {
     let plain = words(text).filter(|word| !word.iter().any(u8::is_ascii_digit));
-    let bytes = plain.flat_map(|word| word.iter().chain(b" "));
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    let bytes = plain.flat_map(|word| word.iter().chain(b" ")).map(u8::to_ascii_lowercase);
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| matches!(byte, b' ' | b'\t' | b',' | b':' | b'.' | b'(' | b')'))
         .filter(|word| !word.is_empty())
+}
+
+/// Each word with the next.
+fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    words(text).zip(words(text).skip(1))
 }
