@@ -1,7 +1,7 @@
 //! Whether connections are used for several messages where they could be.
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
-use crate::destination::{Aggregate, Arrivals, Group, OTHER, Reception};
+use crate::destination::{Aggregate, Arrivals, Group, Reception};
 
 /// Messages below which nothing is said about caching.
 const FEWEST_MESSAGES: u64 = 10;
@@ -14,9 +14,6 @@ const INEFFECTIVE: f64 = 0.1;
 
 /// What can be said about the use of connections.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
-    if subject.group.key == OTHER {
-        return Vec::new();
-    }
     reuse(subject).into_iter().chain(unused(subject)).collect()
 }
 

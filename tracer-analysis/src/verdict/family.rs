@@ -2,7 +2,7 @@
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
 use crate::{
-    destination::{Aggregate, Distribution, OTHER},
+    destination::{Aggregate, Distribution},
     mta::Mta,
 };
 
@@ -16,7 +16,7 @@ const SLOWER_US: u64 = 100_000;
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let group = subject.group;
     let (Some(ipv4), Some(ipv6)) = (&group.ipv4, &group.ipv6) else { return Vec::new() };
-    if group.key == OTHER || ipv4.connections < FEWEST || ipv6.connections < FEWEST {
+    if ipv4.connections < FEWEST || ipv6.connections < FEWEST {
         return Vec::new();
     }
     let failing =

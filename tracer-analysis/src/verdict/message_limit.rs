@@ -1,7 +1,7 @@
 //! Whether the server closes connections after a number of messages, without saying so.
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
-use crate::destination::{Ends, OTHER};
+use crate::destination::Ends;
 
 /// Closes by the server that are needed.
 const FEWEST: u64 = 5;
@@ -13,7 +13,7 @@ const FEWEST: u64 = 5;
 /// own, and one message proves nothing.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let group = subject.group;
-    if subject.is_total || group.key == OTHER || group.all.throttling.ends_omitted > 0 {
+    if subject.is_total || group.all.throttling.ends_omitted > 0 {
         return Vec::new();
     }
     let ends = || group.all.throttling.ends.iter().filter(|(messages, _)| **messages > 0);

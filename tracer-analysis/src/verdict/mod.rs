@@ -26,7 +26,10 @@ mod tests;
 pub use model::{Advice, Code, Confidence, Evidence, Severity, Verdict};
 pub use timers::{TIMERS, Timer};
 
-use crate::{destination::Group, recording::Trust};
+use crate::{
+    destination::{Group, OTHER},
+    recording::Trust,
+};
 
 /// What rules look at.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +60,12 @@ const RULES: &[Rule] = &[
     setup_cost::verdicts,
 ];
 
-/// All verdicts on one subject.
+/// All verdicts on one subject. There is none on [`OTHER`]: what holds for many servers added up holds for
+/// none of them.
 pub fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
+    if subject.group.key == OTHER {
+        return Vec::new();
+    }
     RULES.iter().flat_map(|rule| rule(subject)).collect()
 }
 

@@ -1,10 +1,7 @@
 //! Whether connects per minute rise while messages do not.
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
-use crate::{
-    destination::{Minute, OTHER},
-    mta::Mta,
-};
+use crate::{destination::Minute, mta::Mta};
 
 /// Connections in a minute below which nothing is a storm.
 const FEWEST: u64 = 20;
@@ -14,7 +11,7 @@ const MINUTES: usize = 2;
 /// At most one verdict on a destination.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let group = subject.group;
-    if subject.is_total || group.key == OTHER {
+    if subject.is_total {
         return Vec::new();
     }
     let minutes = group.all.arrivals.minutes();

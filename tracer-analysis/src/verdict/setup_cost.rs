@@ -1,7 +1,7 @@
 //! What it takes until a message can be sent: the greeting, the TLS handshake, segments lost.
 
 use super::{Code, Confidence, Severity, Subject, Verdict};
-use crate::destination::{Distribution, Group, OTHER};
+use crate::destination::{Distribution, Group};
 
 /// Connections below which nothing is said.
 const FEWEST: u64 = 5;
@@ -13,7 +13,7 @@ const LOSSY: f64 = 0.02;
 /// At most one verdict of each kind on a destination.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let group = subject.group;
-    if subject.is_total || group.key == OTHER {
+    if subject.is_total {
         return Vec::new();
     }
     [greeting(group), tls(group), path(group)].into_iter().flatten().collect()

@@ -4,7 +4,7 @@ use super::{
     Code, Confidence, Severity, Subject, Verdict, settings,
     step::{Observation, Step, step},
 };
-use crate::destination::{Group, Moment, OTHER, Reception};
+use crate::destination::{Group, Moment, Reception};
 
 /// Refusals below which nothing is said.
 const FEWEST: u64 = 3;
@@ -17,7 +17,7 @@ const BETTER: [(Confidence, f64, f64); 2] =
 /// At most one verdict on a destination; none on the whole host, which no server counts.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let group = subject.group;
-    if subject.is_total || group.key == OTHER || group.all.throttling.refusals() < FEWEST {
+    if subject.is_total || group.all.throttling.refusals() < FEWEST {
         return Vec::new();
     }
     let moments = group.all.arrivals.moments();

@@ -3,6 +3,7 @@
 mod caching;
 mod cost;
 mod order;
+mod other;
 mod throttling;
 
 use std::collections::BTreeMap;
