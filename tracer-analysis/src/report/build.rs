@@ -154,6 +154,7 @@ impl Destination {
     fn new(group: Group, by: GroupBy, window: &Window, hdr: bool) -> Self {
         let over_time = hdr.then(|| OverTime::new(&group.all, window)).flatten();
         let summarize = if hdr { Distribution::summary } else { Distribution::quantiles };
+        let idle_limit = IdleLimit::of(&group);
         let Group { key, all, ipv4, ipv6, addresses } = group;
         let peak = all.timeline.peak();
         let messages = Some(&all.messages).filter(|it| it.counted > 0);
@@ -161,7 +162,6 @@ impl Destination {
         let histograms = Histograms::new(&all, summarize);
         // Where there is one family only, its histograms are those of all.
         let both = ipv4.is_some() && ipv6.is_some();
-        let idle_limit = IdleLimit::new(all.idle.as_deref());
         let known = (!both).then_some((&histograms, &idle_limit));
         let family = |family: Option<Aggregate>| {
             family.map(|family| FamilySummary::new(family, known, summarize))

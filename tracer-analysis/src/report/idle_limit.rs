@@ -1,10 +1,13 @@
 //! What a report says of idle sessions.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::destination::{IdleGaps, Killer, Manner, kaplan_meier, thinned};
+use crate::{
+    destination::{Group, IdleGaps, Killer, Manner, kaplan_meier, thinned},
+    verdict::{IdleDoubt, is_judged_by_family},
+};
 
 /// Points of a survival curve at most.
 pub const CURVE: usize = 64;
@@ -13,6 +16,12 @@ pub const CURVE: usize = 64;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IdleLimit {
+    /// Why it cannot be told how long sessions may idle; `null` if it can, or if that is said by family.
+    #[serde(default)]
+    pub cannot_tell: Option<CannotTell>,
+    /// Whether no one limit fits both families: each is then judged by itself.
+    #[serde(default)]
+    pub by_family: bool,
     /// Longest idle gap, in seconds, after which connections were alive: used again with an answer, or
     /// closed by the server. If there is a limit, the longest below it.
     pub survived_s: Option<f64>,
@@ -48,6 +57,22 @@ pub struct IdleLimit {
     /// Kaplan-Meier estimate over all gaps, at most [`CURVE`] points; empty if nobody died. A death shows
     /// when the session is used again: the curve is an upper bound where it fell in silence.
     pub curve: Vec<CurvePoint>,
+}
+
+/// Why the length of the longest gap says nothing yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CannotTell {
+    /// The reason.
+    pub why: IdleDoubt,
+    /// What would tell, in words.
+    pub needed: Cow<'static, str>,
+}
+
+impl From<IdleDoubt> for CannotTell {
+    fn from(why: IdleDoubt) -> Self {
+        Self { why, needed: Cow::Borrowed(why.needed()) }
+    }
 }
 
 /// Idle sessions that the server closed.
@@ -95,7 +120,17 @@ pub struct CurvePoint {
 }
 
 impl IdleLimit {
-    /// What is known; `None` if there was no gap.
+    /// Of a destination.
+    pub(super) fn of(group: &Group) -> Option<Self> {
+        let all = Self::new(group.all.idle.as_deref())?;
+        if !is_judged_by_family(group) {
+            return Some(all);
+        }
+        let cannot_tell = IdleDoubt::of(group).map(CannotTell::from);
+        Some(Self { cannot_tell, by_family: true, ..all })
+    }
+
+    /// What is known of these gaps by themselves; `None` if there was no gap.
     pub(super) fn new(gaps: Option<&IdleGaps>) -> Option<Self> {
         let gaps = gaps.filter(|gaps| gaps.count() > 0)?;
         let limit = gaps.limit();
@@ -104,6 +139,8 @@ impl IdleLimit {
             None => gaps.longest_alive_us(),
         };
         Some(Self {
+            cannot_tell: IdleDoubt::of_gaps(gaps).map(CannotTell::from),
+            by_family: false,
             survived_s: survived.map(seconds),
             died_s: limit.as_ref().map(|it| seconds(it.dead_us)),
             observations: gaps.count(),

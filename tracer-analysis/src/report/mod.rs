@@ -8,7 +8,7 @@ mod over_time;
 mod senders;
 
 pub use build::{Context, TOTAL};
-pub use idle_limit::{CURVE, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
+pub use idle_limit::{CURVE, CannotTell, ClosedByServer, CurvePoint, IdleLimit, Keepalive};
 pub use intervals::{Interval, Intervals};
 pub use model::{
     Destination, DestinationsOmitted, Families, FamilyHistograms, FamilySummary, Histograms,

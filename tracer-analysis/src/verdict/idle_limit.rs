@@ -3,6 +3,7 @@
 use super::{
     Code, Confidence, Severity, Subject, Verdict,
     idle_advice::close_earlier,
+    idle_doubt::IdleDoubt,
     idle_path::{LimitedPath, Seconds, evidence_s, limited_paths, plural},
     timers,
 };
@@ -29,7 +30,7 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     }
     let sure: Vec<_> = paths.iter().filter(|path| path.confidence() > Confidence::Low).collect();
     match subject.group.addresses {
-        _ if sure.is_empty() => vec![unlimited(subject, gaps, !paths.is_empty())],
+        _ if sure.is_empty() => vec![unlimited(subject, gaps, IdleDoubt::on(gaps, &paths))],
         Some(1) => Vec::new(), // that of the destination says it
         _ => {
             let shared = sure.iter().filter(|path| path.limit.above.dead_share() >= SHARED);
@@ -106,7 +107,10 @@ fn killed(subject: &Subject<'_>, path: &LimitedPath<'_>) -> Verdict {
         None => verdict,
     };
     match confidence {
-        Confidence::Low => verdict, // a hint is no reason to change settings
+        // A hint is no reason to change settings.
+        Confidence::Low => {
+            verdict.advise(None, format!("To be sure: {}.", IdleDoubt::on_path(path).needed()))
+        }
         _ => close_earlier(verdict, &subject.group.all, limit.alive_us),
     }
 }
@@ -128,12 +132,19 @@ fn hint(alive_us: u64, dead_us: u64) -> String {
     }
 }
 
+/// Whether the server itself ends idle sessions: one FIN without a word is no timer.
+pub(super) fn closes_idle_sessions(gaps: &IdleGaps) -> bool {
+    let closed = &gaps.closed_by_server;
+    let several = closed.count() > 1 || gaps.closed_with_421 > 0;
+    several && closed.quantile(0.5).is_some_and(|median| median >= TIMEOUT_US)
+}
+
 /// The server ends idle sessions with a FIN.
 fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
     let closed = &gaps.closed_by_server;
     let (count, farewells) = (closed.count(), gaps.closed_with_421);
     let (shortest, median, longest) = (closed.min()?, closed.quantile(0.5)?, closed.max()?);
-    if median < TIMEOUT_US || count < 2 && farewells == 0 {
+    if !closes_idle_sessions(gaps) {
         return None;
     }
     // A timer always takes the same time; a server that shuts down does not.
@@ -172,11 +183,9 @@ fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
 }
 
 /// No limit is sure: the gaps were too short, or long enough to say that there is none, or too few died.
-fn unlimited(subject: &Subject<'_>, gaps: &IdleGaps, too_few: bool) -> Verdict {
+fn unlimited(subject: &Subject<'_>, gaps: &IdleGaps, doubt: Option<IdleDoubt>) -> Verdict {
     let alive = gaps.longest_alive_us();
-    let died = gaps.died(|_, _| true, 0);
     let (longest, shortest_timer) = (gaps.longest_us().unwrap_or(0), timers::SHORTEST_US);
-    let seen = plural(gaps.count(), "gap", "gaps");
     let verdict = |code, severity, summary| {
         Verdict::new(code, severity, Confidence::High, &subject.group.key, summary)
             .because("longest_gap_s", evidence_s(longest))
@@ -184,54 +193,61 @@ fn unlimited(subject: &Subject<'_>, gaps: &IdleGaps, too_few: bool) -> Verdict {
             .because("gaps", gaps.count())
             .because("survived", gaps.survived.count())
             .because("untested", gaps.untested.count())
-            .because("died", died)
+            .because("died", gaps.died(|_, _| true, 0))
             .because("shortest_known_timer_s", evidence_s(shortest_timer))
     };
-    match alive {
-        Some(us) if died == 0 && us >= shortest_timer => {
-            let long = at_least(&gaps.survived, shortest_timer)
-                + at_least(&gaps.closed_by_server, shortest_timer);
-            let summary = format!(
-                "Idle sessions survive: the longest gap after which one was alive is {} ({} of {} \
-                 or more).",
-                Seconds(us),
-                plural(long, "gap", "gaps"),
-                Seconds(shortest_timer),
-            );
-            let ruled_out = timers::named(timers::between(0, us));
-            verdict(Code::IdleSurvives, Severity::Ok, summary)
-                .because("survived_s", evidence_s(us))
-                .because("timers_outlived", ruled_out.as_str())
-        }
-        _ if died > 0 => {
-            let but = if too_few {
-                "too few to be sure of a limit"
-            } else {
-                "but others survived gaps as long"
-            };
-            let summary = format!(
-                "Cannot tell: {} died idle, {but}; longest gap {} ({seen}).",
-                plural(died, "session", "sessions"),
-                Seconds(longest)
-            );
-            verdict(Code::IdleLimitUnknown, Severity::Info, summary)
-        }
-        _ => {
-            let untested = match alive {
+    let Some(doubt) = doubt else {
+        let us = alive.unwrap_or(0);
+        let long = at_least(&gaps.survived, shortest_timer)
+            + at_least(&gaps.closed_by_server, shortest_timer);
+        let summary = format!(
+            "Idle sessions survive: the longest gap after which one was alive is {} ({} of {} or more).",
+            Seconds(us),
+            plural(long, "gap", "gaps"),
+            Seconds(shortest_timer),
+        );
+        let ruled_out = timers::named(timers::between(0, us));
+        return verdict(Code::IdleSurvives, Severity::Ok, summary)
+            .because("survived_s", evidence_s(us))
+            .because("timers_outlived", ruled_out.as_str());
+    };
+    let out_of_reach = match doubt {
+        IdleDoubt::GapsTooShort | IdleDoubt::ServerClosesFirst => format!(
+            " Sessions that idle for {} at most meet none of the known timers.",
+            Seconds(longest)
+        ),
+        _ => String::new(),
+    };
+    verdict(Code::IdleLimitUnknown, Severity::Info, untold(gaps, doubt))
+        .because("needed", doubt.needed())
+        .advise(None, format!("Needed: {}.{out_of_reach}", doubt.needed()))
+}
+
+/// That it cannot be told, and why.
+fn untold(gaps: &IdleGaps, doubt: IdleDoubt) -> String {
+    let (longest, alive) = (gaps.longest_us().unwrap_or(0), gaps.longest_alive_us());
+    let seen = plural(gaps.count(), "gap", "gaps");
+    let but = match doubt {
+        IdleDoubt::TooFewDied => "too few to be sure of a limit",
+        IdleDoubt::NoPattern => "but others survived gaps as long",
+        IdleDoubt::DieInUse => "but as many died in use",
+        IdleDoubt::GapsTooShort | IdleDoubt::NotTested | IdleDoubt::ServerClosesFirst => {
+            let tested = match alive {
                 Some(us) if us < longest => {
                     format!(", of those put to the test {}", Seconds(us))
                 }
                 None => ", none put to the test".to_owned(),
                 Some(_) => String::new(),
             };
-            let summary = format!(
-                "Cannot tell: longest gap {} ({seen}){untested}; the shortest known timer is {}.",
+            return format!(
+                "Cannot tell: longest gap {} ({seen}){tested}; the shortest known timer is {}.",
                 Seconds(longest),
-                Seconds(shortest_timer)
+                Seconds(timers::SHORTEST_US)
             );
-            verdict(Code::IdleLimitUnknown, Severity::Info, summary)
         }
-    }
+    };
+    let died = plural(gaps.died(|_, _| true, 0), "session", "sessions");
+    format!("Cannot tell: {died} died idle, {but}; longest gap {} ({seen}).", Seconds(longest))
 }
 
 /// How many are `us` or longer.

@@ -21,18 +21,26 @@ pub(super) struct LimitedPath<'a> {
 
 /// The limits of a destination: one, or one of each family where they differ.
 pub(super) fn limited_paths(group: &Group) -> Vec<LimitedPath<'_>> {
-    let families = [(Family::Ipv4, &group.ipv4), (Family::Ipv6, &group.ipv6)];
-    let apart = families.map(|(family, of)| {
-        let gaps = of.as_ref()?.idle.as_deref()?;
-        Some(Path::new(Some(family), gaps))
-    });
-    if let [Some(ipv4), Some(ipv6)] = apart
-        && !ipv4.agrees(&ipv6)
-    {
-        return [ipv4, ipv6].into_iter().filter_map(Path::limited).collect();
+    if let Some(families) = families_apart(group) {
+        return families.into_iter().filter_map(Path::limited).collect();
     }
-    let all = group.all.idle.as_deref().map(|gaps| Path::new(None, gaps));
-    all.and_then(Path::limited).into_iter().collect()
+    group.all.idle.as_deref().and_then(path_of).into_iter().collect()
+}
+
+/// The path of these gaps by themselves, if it has a limit.
+pub(super) fn path_of(gaps: &IdleGaps) -> Option<LimitedPath<'_>> {
+    Path::new(None, gaps).limited()
+}
+
+/// Whether no one limit fits both families of a destination, so that idle sessions are judged by family.
+pub fn is_judged_by_family(group: &Group) -> bool {
+    families_apart(group).is_some()
+}
+
+fn families_apart(group: &Group) -> Option<[Path<'_>; 2]> {
+    let ipv4 = Path::new(Some(Family::Ipv4), group.ipv4.as_ref()?.idle.as_deref()?);
+    let ipv6 = Path::new(Some(Family::Ipv6), group.ipv6.as_ref()?.idle.as_deref()?);
+    (!ipv4.agrees(&ipv6)).then_some([ipv4, ipv6])
 }
 
 /// The gaps of a destination, or of a family.
@@ -90,8 +98,8 @@ impl LimitedPath<'_> {
 
     /// How sure it is that there is a limit, and not chance.
     pub(super) fn confidence(&self) -> Confidence {
-        if self.gaps.dead_in_use >= self.limit.above.dead {
-            return Confidence::Low; // idle or not, sessions die here
+        if self.sessions_die_in_use() {
+            return Confidence::Low; // idle or not
         }
         let nothing_survived = self.limit.below.alive == 0 && self.limit.above.alive == 0;
         match (self.limit.above.dead, self.limit.chance) {
@@ -100,6 +108,11 @@ impl LimitedPath<'_> {
             (5.., _) if nothing_survived => Confidence::Medium,
             _ => Confidence::Low,
         }
+    }
+
+    /// Whether as many sessions died in use as idle.
+    pub(super) fn sessions_die_in_use(&self) -> bool {
+        self.gaps.dead_in_use >= self.limit.above.dead
     }
 
     /// ` over IPv4`, if only that family has this limit.

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Advice, Code, Confidence, Evidence, Severity, Subject, Verdict, sort, verdicts};
+use super::{
+    Advice, Code, Confidence, Evidence, IdleDoubt, Severity, Subject, Verdict, is_judged_by_family,
+    sort, verdicts,
+};
 use crate::{
     connection::{Connection, EndCause, EndDuring, EndSuspect},
     destination::{Fold, GroupBy, sample::connection},
@@ -203,6 +206,11 @@ fn short_gaps_tell_nothing() {
     );
     assert_eq!(all[0].evidence["longest_gap_s"], Evidence::Number(2.0));
     assert_eq!(all[0].destination, "total");
+    assert_eq!(
+        all[0].advice[0].text,
+        "Needed: a session used again after 240 s or more, the shortest known timer. Sessions that \
+         idle for 2.0 s at most meet none of the known timers."
+    );
     assert_eq!(judged(&[connection(V4, 0, 1)]), [], "no gap, nothing to say");
 }
 
@@ -240,7 +248,8 @@ fn one_session_that_fell_silent_is_no_limit() {
     let all = judged(&all);
     assert_eq!(codes(&all), [Code::IdleLimitUnknown, Code::IdleKilledByMiddlebox]);
     assert_eq!((all[1].severity, all[1].confidence), (Severity::Info, Confidence::Low));
-    assert_eq!(all[1].advice, []);
+    let [Advice { mta: None, text }] = &all[1].advice[..] else { panic!("{all:?}") };
+    assert_eq!(text, "To be sure: more sessions used again after gaps that long.");
 }
 
 #[test]
@@ -276,6 +285,57 @@ fn every_mail_server_gets_its_own_setting() {
     ] {
         assert!(killed.advice.iter().any(|it| it.text.contains(setting)), "{setting}");
     }
+}
+
+/// What the report says of one destination: why it cannot be told, and of which family.
+fn doubts(all: &[Connection]) -> (Option<IdleDoubt>, bool, [Option<IdleDoubt>; 2]) {
+    let mut fold = Fold::new(100);
+    all.iter().for_each(|connection| fold.add(connection));
+    let group = fold.groups(GroupBy::Provider).next().unwrap();
+    let family = |of: &Option<crate::destination::Aggregate>| {
+        IdleDoubt::of_gaps(of.as_ref()?.idle.as_deref()?)
+    };
+    let families = [family(&group.ipv4), family(&group.ipv6)];
+    (IdleDoubt::of(&group), is_judged_by_family(&group), families)
+}
+
+#[test]
+fn each_destination_says_why_it_cannot_tell() {
+    let one = |all: &[Connection]| doubts(all).0;
+    let fin = |gap| ended(V4, gap, EndCause::PeerFin, EndDuring::Idle);
+    let held = |gap| ended(V4, gap, EndCause::LocalFin, EndDuring::Idle);
+    assert_eq!(one(&[alive(V4, 2)]), Some(IdleDoubt::GapsTooShort));
+    assert_eq!(one(&[alive(V4, 2), held(239)]), Some(IdleDoubt::GapsTooShort));
+    assert_eq!(one(&[alive(V4, 2), held(241)]), Some(IdleDoubt::NotTested));
+    assert_eq!(one(&[fin(5), fin(5), alive(V4, 2)]), Some(IdleDoubt::ServerClosesFirst));
+    assert_eq!(one(&[fin(5), fin(5), alive(V4, 9)]), Some(IdleDoubt::GapsTooShort));
+    assert_eq!(one(&[alive(V4, 240)]), None, "it survives");
+    assert_eq!(one(&[fin(300), fin(300)]), None, "it was alive when the server closed");
+    assert_eq!(one(&nat_gateway()), None, "the limit is known");
+    assert_eq!(one(&[alive(V4, 2), silent(V4, 9)]), Some(IdleDoubt::TooFewDied));
+    let mixed: Vec<_> = (0..200).map(|n| alive(V4, 1 + n % 60)).collect();
+    let mixed: Vec<_> = mixed.into_iter().chain([silent(V4, 2), silent(V4, 30)]).collect();
+    assert_eq!(one(&mixed), Some(IdleDoubt::NoPattern));
+    let mut busy = nat_gateway();
+    busy.extend((0..5).map(|_| ended(V4, 0, EndCause::Timeout, EndDuring::Dialogue)));
+    assert_eq!(one(&busy), Some(IdleDoubt::DieInUse));
+    assert_eq!(one(&[connection(V4, 0, 1)]), None, "no gap, nothing to say");
+}
+
+#[test]
+fn families_apart_are_doubted_apart() {
+    let named = |mut of: Connection| {
+        of.banner_host = Some("mx.example.org".to_owned());
+        of
+    };
+    let of = |v6: Vec<Connection>| -> Vec<_> {
+        let v4 = (0..40).map(|n| alive(V4, 10 + n)).chain((0..5).map(|n| silent(V4, 60 + n)));
+        v4.chain(v6).map(named).collect()
+    };
+    let too_short = Some(IdleDoubt::GapsTooShort);
+    assert_eq!(doubts(&of(vec![alive(V6, 5)])), (None, false, [None, too_short]), "one limit fits");
+    assert_eq!(doubts(&of(vec![alive(V6, 90)])), (None, true, [None, too_short]));
+    assert_eq!(doubts(&of(vec![alive(V6, 900)])), (None, true, [None, None]));
 }
 
 fn any_session() -> impl Strategy<Value = Connection> {

@@ -8,6 +8,7 @@ mod dead_on_reuse;
 mod evidence_incomplete;
 mod family;
 mod idle_advice;
+mod idle_doubt;
 mod idle_limit;
 mod idle_path;
 mod keepalive_too_slow;
@@ -23,6 +24,8 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use idle_doubt::IdleDoubt;
+pub use idle_path::is_judged_by_family;
 pub use model::{Advice, Code, Confidence, Evidence, Severity, Verdict};
 pub use timers::{TIMERS, Timer};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tracer_analysis::report::{Destination, IdleLimit, Keepalive};
+use tracer_analysis::report::{Destination, FamilySummary, IdleLimit, Keepalive};
 
 use super::{
     quantity::{grouped, plural},
@@ -28,13 +28,43 @@ fn lines(of: &Destination, width: usize) -> Option<String> {
 
 /// What became of idle sessions, in words; `None` if there were none.
 pub(crate) fn sentence(of: &Destination) -> Option<String> {
-    Some(parts(of, of.idle_limit.as_ref()?).join(", "))
+    let idle = of.idle_limit.as_ref()?;
+    let mut text = parts(of, idle).join(", ");
+    for part in needed(of, idle) {
+        text.push_str("; ");
+        text.push_str(&part);
+    }
+    Some(text)
 }
 
-/// What is known, item by item.
-pub(super) fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
+/// What would tell what cannot be told.
+fn needed(of: &Destination, idle: &IdleLimit) -> Vec<String> {
+    if let Some(it) = &idle.cannot_tell {
+        return vec![format!("needed: {}", safe(&it.needed))];
+    }
+    if !idle.by_family {
+        return Vec::new();
+    }
+    let families = [("IPv4", &of.families.ipv4), ("IPv6", &of.families.ipv6)];
+    let untold = families.into_iter().filter_map(|(name, family)| {
+        let idle = family.as_ref()?.idle_limit.as_ref()?;
+        let needed = safe(&idle.cannot_tell.as_ref()?.needed);
+        let longest = seconds(idle.longest_gap_s?);
+        Some(format!("over {name} cannot tell: longest gap {longest}, needed: {needed}"))
+    });
+    untold.collect()
+}
+
+/// What is known, item by item; the longest gap is always among it.
+fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     let mut parts = Vec::new();
     let died: u64 = idle.deaths.values().sum();
+    let untested = idle.untested > 0 && died == 0 && idle.longest_gap_s != idle.survived_s;
+    let tested = if untested { ", not put to the test" } else { "" };
+    let longest = idle.longest_gap_s.map(|s| format!("longest gap {}{tested}", seconds(s)));
+    if idle.cannot_tell.is_some() {
+        parts.extend(longest.iter().map(|longest| format!("cannot tell: {longest}")));
+    }
     match idle.survived_s {
         Some(s) if idle.survived > 0 => {
             let closed = idle.closed_by_server.map_or(0, |closed| closed.count);
@@ -58,12 +88,8 @@ pub(super) fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     if let (Some([low, high]), true) = (idle.interval_s, idle.interval_s != bracket(idle)) {
         parts.push(format!("limit between {} and {} (95 %)", seconds(low), seconds(high)));
     }
-    if let Some(longest) = idle.longest_gap_s
-        && idle.untested > 0
-        && died == 0
-        && Some(longest) != idle.survived_s
-    {
-        parts.push(format!("longest gap {}, not put to the test", seconds(longest)));
+    if idle.cannot_tell.is_none() && idle.longest_gap_s != idle.survived_s {
+        parts.extend(longest);
     }
     if let Some(closed) = &idle.closed_by_server {
         let said = if closed.with_421 > 0 {
@@ -87,7 +113,7 @@ fn bracket(idle: &IdleLimit) -> Option<[f64; 2]> {
 /// Of both families, if they differ.
 fn keepalives(of: &Destination, idle: &IdleLimit) -> String {
     let family = |family: &Option<_>| -> Option<Keepalive> {
-        let family: &tracer_analysis::report::FamilySummary = family.as_ref()?;
+        let family: &FamilySummary = family.as_ref()?;
         family.idle_limit.as_ref().map(|it| it.keepalive)
     };
     match (family(&of.families.ipv4), family(&of.families.ipv6)) {
@@ -138,4 +164,75 @@ fn most(suspects: &BTreeMap<String, u64>) -> String {
 
 fn seconds(seconds: f64) -> String {
     if seconds < 99.95 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_analysis::{
+        connection::{Connection, EndCause, EndDuring},
+        destination::{Fold, GroupBy},
+        report::Report,
+    };
+
+    use super::*;
+    use crate::sink::tests::{connection, context};
+
+    const MINUTE_US: u64 = 60_000_000;
+
+    /// One that idled so long over `dst`, and was then answered or not.
+    fn idled(dst: &str, gap_us: u64, alive: bool) -> Connection {
+        let dead = !alive;
+        Connection {
+            banner_host: Some("mx.example.org".to_owned()),
+            idle_gaps_us: Some(vec![gap_us]),
+            idle_max_survived_us: alive.then_some(gap_us),
+            end_cause: if dead { EndCause::Unanswered } else { EndCause::LocalFin },
+            end_during: Some(if dead { EndDuring::Reuse } else { EndDuring::Dialogue }),
+            end_idle_us: dead.then_some(gap_us),
+            end_unanswered_us: dead.then_some(20_000_000),
+            ..connection(dst, None, 0, 1_000)
+        }
+    }
+
+    fn section(all: &[Connection]) -> String {
+        let mut fold = Fold::new(10);
+        all.iter().for_each(|connection| fold.add(connection));
+        let report = Report::new(&fold, GroupBy::Provider, context());
+        // As it stands in the report, but without its line breaks.
+        idle_sessions(&report.destinations, 11).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    const V4: &str = "192.0.2.1";
+    const V6: &str = "2001:db8::1";
+
+    #[test]
+    fn short_gaps_of_a_provider_cannot_tell() {
+        let text = section(&[idled(V4, 2_000_000, true), idled(V6, 1_000_000, true)]);
+        assert_eq!(
+            text,
+            "Idle sessions example.org cannot tell: longest gap 2.0 s, longest gap that survived \
+             2.0 s (2 gaps); needed: a session used again after 240 s or more, the shortest known \
+             timer"
+        );
+    }
+
+    #[test]
+    fn a_family_of_its_own_is_told_apart() {
+        let mut all: Vec<_> = (0..20).map(|n| idled(V4, MINUTE_US + n, true)).collect();
+        all.extend((0..5).map(|n| idled(V4, 2 * MINUTE_US + n, false)));
+        let known = section(&all);
+        assert!(known.contains("dead from 120 s on") && !known.contains("cannot tell"), "{known}");
+        assert!(known.contains("longest gap 120 s"), "the longest is always named: {known}");
+        all.push(idled(V6, 3 * MINUTE_US, true));
+        let text = section(&all);
+        let said = "; over IPv6 cannot tell: longest gap 180 s, needed: a session used again after";
+        assert!(text.contains(said), "{text}");
+        assert!(!text.contains("example.org cannot tell"), "{text}");
+    }
+
+    #[test]
+    fn long_gaps_tell() {
+        let text = section(&[idled(V4, 5 * MINUTE_US, true)]);
+        assert_eq!(text, "Idle sessions example.org longest gap that survived 300 s (1 gap)");
+    }
 }

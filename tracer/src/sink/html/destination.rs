@@ -211,7 +211,7 @@ fn idle(of: &Destination) -> Markup {
     html! {
         @if let Some(limit) = &of.idle_limit {
             h3 { "Idle sessions" }
-            p { (idle_text::parts(of, limit).join(", ")) "." }
+            @if let Some(sentence) = idle_text::sentence(of) { p { (sentence) "." } }
             @match survival(limit) {
                 Some(chart) => (chart),
                 None => p .note { "No survival curve: no idle session is known to have died ("
