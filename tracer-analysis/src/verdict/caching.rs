@@ -190,9 +190,13 @@ fn unused(subject: &Subject<'_>) -> Option<Verdict> {
         .because("unused", unused)
         .because("counted_connections", counted)
         .because("refused", refused);
-    Some(verdict.advise(
+    let verdict = verdict.advise(
         None,
         "Look for the replies to MAIL and RCPT in the mail log: greylisting and unknown recipients end \
-         like this; so do address probes (Postfix: reject_unverified_recipient).",
-    ))
+         like this; so do address probes.",
+    );
+    if group.all.mtas.is_empty() {
+        return Some(verdict);
+    }
+    Some(settings::advise(verdict, group, "", |mta| settings::without_message(mta).to_owned()))
 }

@@ -1,6 +1,13 @@
 //! Sessions that were dead when they were used again.
 
-use super::{Code, Confidence, Severity, Subject, Verdict, idle_path::plural};
+use super::{
+    Code, Confidence, Severity, Subject, Verdict,
+    idle_advice::close_earlier,
+    idle_doubt::IdleDoubt,
+    idle_path::{limited_paths, plural},
+    settings,
+};
+use crate::destination::Group;
 
 /// Share of dead sessions from which on it matters.
 const OFTEN: f64 = 0.05;
@@ -34,5 +41,25 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         .because("cost_seconds", lost_s)
         .because("survived", survived)
         .because("mean_cost_seconds", (lost_s / dead as f64 * 1e3).round() / 1e3);
-    vec![verdict]
+    vec![advised(verdict, subject.group)]
+}
+
+/// Where it is known from which idle time on sessions are dead, how to close them before; else what a dead
+/// one costs at most.
+fn advised(verdict: Verdict, group: &Group) -> Verdict {
+    let paths = limited_paths(group);
+    let sure = paths.iter().filter(|path| path.confidence() > Confidence::Low);
+    if let Some(alive_us) = sure.map(|path| path.limit.alive_us).min() {
+        return close_earlier(verdict, &group.all, alive_us);
+    }
+    let verdict = match IdleDoubt::of(group) {
+        Some(doubt) => verdict.advise(
+            None,
+            format!("Cannot tell after which idle time; needed: {}.", doubt.needed()),
+        ),
+        None => verdict,
+    };
+    let otherwise =
+        "Let your mail server wait for seconds only when it uses an idle session again.";
+    settings::advise(verdict, group, otherwise, |mta| settings::wait_on_reuse(mta).to_owned())
 }

@@ -127,6 +127,33 @@ fn dead_sessions_and_what_they_cost() {
     assert_eq!(dead.evidence["dead"], Evidence::Count(5));
     assert_eq!(dead.evidence["cost_seconds"], Evidence::Number(100.0));
     assert!(dead.summary.starts_with("5 of 45 times"), "{}", dead.summary);
+    let [Advice { mta: Some(Mta::Postfix), text }] = &dead.advice[..] else { panic!("{dead:?}") };
+    assert!(text.contains("connection_cache_ttl_limit") && text.contains("at most 283s"), "{text}");
+}
+
+#[test]
+fn where_no_limit_is_sure_advice_is_on_what_a_dead_session_costs() {
+    let mut all: Vec<_> = (1..30).map(|n| alive(V4, n)).collect();
+    all.push(silent(V4, 60));
+    let comms = [
+        ("smtp", "smtp_rset_timeout (20s)"),
+        ("exim4", "command_timeout"),
+        ("smtpd", "session-keepalive"),
+        ("sendmail", "confTO_RSET"),
+        ("kumod", "rset_timeout (5s)"),
+    ];
+    for (comm, setting) in comms {
+        for connection in &mut all {
+            connection.comm = Some(comm.to_owned());
+        }
+        let found = judged(&all);
+        let dead = found.iter().find(|it| it.code == Code::DeadOnReuse).unwrap();
+        let [cannot, bound] = &dead.advice[..] else { panic!("{dead:?}") };
+        assert!(cannot.text.contains("more sessions used again after gaps that long"), "{dead:?}");
+        assert_eq!(bound.mta, Mta::of(comm));
+        assert!(bound.text.contains(setting), "{comm}: {}", bound.text);
+        assert!(!bound.text.contains("cache_time_limit"), "no limit is set on a hint");
+    }
 }
 
 #[test]

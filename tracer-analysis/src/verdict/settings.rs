@@ -3,7 +3,7 @@
 //! Looked up in: postconf(5) of Postfix 3.7; Exim specification of December 2025 (chapters 14, 15, 17, 24, 30);
 //! `parse.y`, `limit.c` and `mta.c` of `OpenSMTPD` 7.8 (smtpd.conf(5) does not mention `mta limit`);
 //! Sendmail 8.17, Installation and Operation Guide and `cfhead.m4`; docs.kumomta.com,
-//! `make_egress_path`.
+//! `make_egress_path`, and the defaults of its `SmtpClientTimeouts`.
 
 use super::Verdict;
 use crate::{destination::Group, mta::Mta};
@@ -122,6 +122,76 @@ pub(super) fn use_again(mta: Mta, encrypted: bool) -> String {
              connection_limit makes each carry more."
                 .to_owned()
         }
+    }
+}
+
+/// What bounds the wait for a greeting.
+pub(super) const fn wait_for_greeting(mta: Mta) -> &'static str {
+    match mta {
+        Mta::Postfix => "smtp_helo_timeout (300s) must stay above it",
+        Mta::Exim => "command_timeout (5m) of the smtp transport must stay above it",
+        Mta::Opensmtpd => "no setting: it waits 5 minutes for a greeting",
+        Mta::Sendmail => "confTO_INITIAL (Timeout.initial, 5m) must stay above it",
+        Mta::Kumomta => "banner_timeout (60s) for this site must stay above it",
+    }
+}
+
+/// What makes a handshake shorter, or bounds it.
+pub(super) const fn handshake(mta: Mta) -> &'static str {
+    match mta {
+        Mta::Postfix => {
+            "smtp_tls_session_cache_database = btree:${data_directory}/smtp_scache resumes TLS sessions, \
+             with a shorter handshake; smtp_starttls_timeout (300s) must stay above it"
+        }
+        Mta::Exim => {
+            "tls_resumption_hosts on the smtp transport resumes TLS sessions, with a shorter handshake"
+        }
+        Mta::Opensmtpd => "no setting makes the handshake shorter",
+        Mta::Sendmail => "confTO_STARTTLS (Timeout.starttls, 1h) must stay above it",
+        Mta::Kumomta => "starttls_timeout (5s) for this site must stay above it",
+    }
+}
+
+/// What bounds the wait for an answer on a session that idled.
+pub(super) const fn wait_on_reuse(mta: Mta) -> &'static str {
+    match mta {
+        Mta::Postfix => {
+            "it tries a kept session with RSET first; smtp_rset_timeout (20s) is what a dead one costs"
+        }
+        Mta::Exim => "command_timeout (5m) of the smtp transport is what a dead session costs",
+        Mta::Opensmtpd => {
+            "it waits 5 minutes for an answer, without a setting; mta limit session-keepalive (10) \
+             says for how many seconds it keeps an idle session"
+        }
+        Mta::Sendmail => {
+            "it tries a kept session with RSET first; confTO_RSET (Timeout.rset, 5m) is what a dead \
+             one costs"
+        }
+        Mta::Kumomta => {
+            "it tries a kept session with RSET first; rset_timeout (5s) for this site is what a dead \
+             one costs"
+        }
+    }
+}
+
+/// Why connections carry no message, and where to look.
+pub(super) const fn without_message(mta: Mta) -> &'static str {
+    match mta {
+        Mta::Postfix => {
+            "relay_recipient_maps, or reject_unverified_recipient, refuses unknown recipients before \
+             they are queued. The probes of the latter carry no message either; how long a result is \
+             kept say address_verify_positive_expire_time (31d) and address_verify_negative_expire_time \
+             (3d)"
+        }
+        Mta::Exim => {
+            "callouts (verify = recipient/callout) carry no message; how long a result is kept say \
+             callout_positive_expire (24h) and callout_negative_expire (2h)"
+        }
+        Mta::Opensmtpd => {
+            "no setting; lines of its log with result=TempFail or result=PermFail have the reply"
+        }
+        Mta::Sendmail => "no setting; lines of its log with stat=Deferred or dsn=5 have the reply",
+        Mta::Kumomta => "no setting; its log records TransientFailure and Bounce have the reply",
     }
 }
 

@@ -1,7 +1,10 @@
 //! What it takes until a message can be sent: the greeting, the TLS handshake, segments lost.
 
-use super::{Code, Confidence, Severity, Subject, Verdict};
-use crate::destination::{Distribution, Group};
+use super::{Code, Confidence, Severity, Subject, Verdict, settings};
+use crate::{
+    destination::{Distribution, Group},
+    mta::Mta,
+};
 
 /// Connections below which nothing is said.
 const FEWEST: u64 = 5;
@@ -68,11 +71,12 @@ fn greeting(group: &Group) -> Option<Verdict> {
         .because("deliberate", teaser.then_some(true).or(timer.then_some(true)))
         .because("connections", of.count())
         .because("cost_seconds", total);
-    Some(verdict.advise(
+    let verdict = verdict.advise(
         None,
         "Nothing is wrong on this side, and the timeout must stay above it. Each connection pays it \
          once: the more messages share one, the less it costs.",
-    ))
+    );
+    Some(shared(verdict, group, settings::wait_for_greeting))
 }
 
 fn tls(group: &Group) -> Option<Verdict> {
@@ -92,11 +96,23 @@ fn tls(group: &Group) -> Option<Verdict> {
             .because("connect_s", seconds(connect))
             .because("connections", of.count())
             .because("cost_seconds", total);
-    Some(verdict.advise(
+    let verdict = verdict.advise(
         None,
         "If other destinations are fast, it is the server. Sessions that carry several messages pay it \
          once.",
-    ))
+    );
+    Some(shared(verdict, group, settings::handshake))
+}
+
+/// Adds, for each mail server that is known, its own setting and how its messages share connections.
+fn shared(verdict: Verdict, group: &Group, own: fn(Mta) -> &'static str) -> Verdict {
+    if group.all.mtas.is_empty() {
+        return verdict; // what holds for any is said
+    }
+    let encrypted = group.all.tls_handshake_us.count() * 2 > group.all.messages.carrying;
+    settings::advise(verdict, group, "", |mta| {
+        format!("{}. To share connections: {}", own(mta), settings::use_again(mta, encrypted))
+    })
 }
 
 fn path(group: &Group) -> Option<Verdict> {

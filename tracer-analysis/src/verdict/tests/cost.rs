@@ -1,7 +1,10 @@
 //! Retries, greetings, families, paths.
 
 use super::*;
-use crate::destination::sample::failed;
+use crate::{
+    destination::sample::failed,
+    verdict::{Confidence, Severity},
+};
 
 #[test]
 fn retry_storm() {
@@ -34,6 +37,70 @@ fn slow_greetings() {
     assert_eq!(verdict.evidence["deliberate"], Evidence::Unknown(()));
     let quick: Vec<_> = (0..8).map(|n| slow(n, 400_000, 400_000)).collect();
     assert_eq!(find(&verdicts(&quick), Code::GreetingSlow), None);
+}
+
+#[test]
+fn slow_handshakes() {
+    let slow = |n: i64, handshake: u64, comm: &str| Connection {
+        comm: Some(comm.to_owned()),
+        tls: Some(Tls::Starttls),
+        tls_handshake_us: Some(handshake),
+        ..served(n * 30 * S, 8 * S, 1)
+    };
+    let all: Vec<_> = (0..8).map(|n| slow(n, 2_000_000, "smtp")).collect();
+    let verdicts_of = verdicts(&all);
+    let verdict = find(&verdicts_of, Code::TlsSlow).unwrap();
+    assert_eq!((verdict.severity, verdict.confidence), (Severity::Info, Confidence::Medium));
+    assert_eq!(verdict.evidence["tls_handshake_s"], Evidence::Number(2.0));
+    assert_eq!(verdict.evidence["connections"], Evidence::Count(8));
+    assert_eq!(verdict.evidence["cost_seconds"], Evidence::Number(16.0));
+    let [_, postfix] = &verdict.advice[..] else { panic!("{verdict:?}") };
+    assert!(postfix.text.contains("smtp_tls_session_cache_database"), "{postfix:?}");
+    assert!(postfix.text.contains("smtp_tls_connection_reuse = yes"), "{postfix:?}");
+    // Not: too few, too fast, and no slower than the way there.
+    let few = verdicts(&all[..4]);
+    let fast: Vec<_> = (0..8).map(|n| slow(n, 900_000, "smtp")).collect();
+    let far: Vec<_> =
+        all.iter().map(|it| Connection { connect_us: Some(500_000), ..it.clone() }).collect();
+    for verdicts in [few, verdicts(&fast), verdicts(&far)] {
+        assert_eq!(find(&verdicts, Code::TlsSlow), None);
+    }
+}
+
+/// Each warning on cost names the settings of each mail server, and none that is not there.
+#[test]
+fn advice_is_in_the_words_of_the_mail_server() {
+    let slow = |n: i64, comm: &str| Connection {
+        comm: Some(comm.to_owned()),
+        tls: Some(Tls::Starttls),
+        banner_us: Some(4_000_000),
+        greeting_us: Some(4_000_000),
+        tls_handshake_us: Some(2_000_000),
+        ..served(n * 30 * S, 8 * S, 0)
+    };
+    let settings = [
+        ("smtp", ["smtp_helo_timeout", "smtp_starttls_timeout", "relay_recipient_maps"]),
+        ("exim4", ["command_timeout", "tls_resumption_hosts", "callout_negative_expire"]),
+        ("smtpd", ["5 minutes", "no setting", "result=TempFail"]),
+        ("sendmail", ["confTO_INITIAL", "confTO_STARTTLS", "stat=Deferred"]),
+        ("kumod", ["banner_timeout", "starttls_timeout", "TransientFailure"]),
+    ];
+    for (comm, [greeting, tls, unused]) in settings {
+        let verdicts = verdicts(&(0..8).map(|n| slow(n, comm)).collect::<Vec<_>>());
+        for (code, setting) in [
+            (Code::GreetingSlow, greeting),
+            (Code::TlsSlow, tls),
+            (Code::ConnectionsUnused, unused),
+        ] {
+            let [for_any, own] = &find(&verdicts, code).unwrap().advice[..] else {
+                panic!("{code}")
+            };
+            assert_eq!((for_any.mta, own.mta), (None, crate::mta::Mta::of(comm)));
+            assert!(own.text.contains(setting), "{comm} {code}: {own:?}");
+        }
+    }
+    let unknown = verdicts(&(0..8).map(|n| slow(n, "mailer")).collect::<Vec<_>>());
+    assert_eq!(find(&unknown, Code::GreetingSlow).unwrap().advice.len(), 1);
 }
 
 #[test]
