@@ -3,8 +3,9 @@
 use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::{
-    connection::{Connection, EndCause, SeenFrom, Tls},
+    connection::{Connection, EndCause, Family, SeenFrom, Tls},
     destination::{
+        fold::family,
         histogram::reserve_little,
         reception::{Reception, refusal},
     },
@@ -163,9 +164,16 @@ fn spans(connection: &Connection) -> Option<&[[u64; 2]]> {
 /// network namespace, from one address to one port.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lane {
+    /// A hash of these; its last bit is the family.
     id: u64,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) rests: Vec<Rest>,
+}
+
+impl Lane {
+    pub(super) const fn family(&self) -> Family {
+        if self.id & 1 == 0 { Family::Ipv4 } else { Family::Ipv6 }
+    }
 }
 
 /// The arrivals of a set of connections, in bounded memory.
@@ -306,7 +314,8 @@ fn hash_of(value: &impl std::hash::Hash) -> u64 {
 }
 
 fn lane_of(connection: &Connection) -> u64 {
-    hash_of(&(&connection.host, connection.netns, connection.src, connection.dport))
+    let hash = hash_of(&(&connection.host, connection.netns, connection.src, connection.dport));
+    hash & !1 | u64::from(family(connection.dst.to_canonical()) == Family::Ipv6)
 }
 
 /// When `connection` could have taken another message between two of its own.

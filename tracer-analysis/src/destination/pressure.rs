@@ -2,9 +2,12 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque};
 
-use crate::destination::{
-    Arrivals, Reception,
-    arrivals::{Arrival, Lane},
+use crate::{
+    connection::Family,
+    destination::{
+        Arrivals, Reception,
+        arrivals::{Arrival, Lane},
+    },
 };
 
 /// One arrival, and what was there already, as the server counts.
@@ -36,8 +39,17 @@ impl Arrivals {
     /// The first minute is left out if there are at least three: what arrived before tracing began is not
     /// known.
     pub fn moments(&self) -> Vec<Moment> {
+        self.moments_in(&mut self.lanes.iter())
+    }
+
+    /// The same of one family.
+    pub fn moments_over(&self, family: Family) -> Vec<Moment> {
+        self.moments_in(&mut self.lanes.iter().filter(|lane| lane.family() == family))
+    }
+
+    fn moments_in(&self, lanes: &mut dyn Iterator<Item = &Lane>) -> Vec<Moment> {
         let mut all = Vec::new();
-        for lane in &self.lanes {
+        for lane in lanes {
             let begin = all.len();
             let moments = moments(lane, !self.is_sample());
             let first = moments.first().map_or(0, |first| first.at);

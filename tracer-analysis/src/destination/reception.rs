@@ -1,6 +1,6 @@
 //! How a server received a connection.
 
-use crate::connection::{Connection, EndCause, Refusal, SeenFrom};
+use crate::connection::{Connection, EndCause, EndDuring, Refusal, SeenFrom};
 
 /// How the server received a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,4 +60,13 @@ pub(super) fn refusal(connection: &Connection) -> Option<(u16, Option<&Refusal>)
         }
         None => connection.banner_code.filter(|code| *code >= 400).map(|code| (code, None)),
     }
+}
+
+/// The reply by which the server had enough of `connection` after it had accepted it. A 421 into an idle
+/// session is the server's timeout, also where it does not say so.
+pub(super) fn later_refusal(connection: &Connection) -> Option<&Refusal> {
+    let timed_out =
+        connection.end_cause == EndCause::PeerFin && connection.end_during == Some(EndDuring::Idle);
+    let mut refusals = connection.refusals.iter().flatten();
+    refusals.find(|it| it.is_throttling() && !(timed_out && it.code == 421))
 }

@@ -2,7 +2,10 @@
 
 use crate::{
     connection::{Connection, EndCause, Tls},
-    destination::{Few, Reception, reception::refusal},
+    destination::{
+        Few, Reception,
+        reception::{later_refusal, refusal},
+    },
 };
 
 /// Distinct replies that are counted apart; others count under the code 0.
@@ -26,7 +29,10 @@ pub struct Ends {
 pub struct Throttling {
     /// Connections by how they were received, in the order of [`Reception`].
     received: [u64; 5],
-    /// Replies that turned connections away, as `421 4.7.0`, in place of the greeting or later.
+    /// Accepted connections that the server refused to go on with later, as a rule after a message.
+    pub refused_later: u64,
+    /// Replies that turned connections away, as `421 4.7.0`, in place of the greeting or later: at most one
+    /// of each connection.
     pub replies: Few<String, u64>,
     /// Connections whose server is this host itself: loopback, or the address they came from.
     pub to_ourselves: u64,
@@ -43,7 +49,12 @@ impl Throttling {
         self.received[reception as usize] += 1;
         self.to_ourselves +=
             u64::from(connection.dst.is_loopback() || connection.dst == connection.src);
-        if let Some((code, refusal)) = refusal(connection).filter(|_| reception.is_refusal()) {
+        let told = match reception {
+            Reception::Accepted => later_refusal(connection).map(|it| (it.code, Some(it))),
+            _ => refusal(connection).filter(|_| reception.is_refusal()),
+        };
+        if let Some((code, refusal)) = told {
+            self.refused_later += u64::from(reception == Reception::Accepted);
             let name = match refusal.and_then(|it| it.enhanced) {
                 Some(enhanced) => format!("{code} {enhanced}"),
                 None => code.to_string(),
@@ -60,6 +71,7 @@ impl Throttling {
         for (sum, n) in self.received.iter_mut().zip(other.received) {
             *sum += n;
         }
+        self.refused_later += other.refused_later;
         for (reply, n) in other.replies.iter() {
             self.count_reply(reply, *n);
         }

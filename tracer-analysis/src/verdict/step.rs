@@ -36,6 +36,8 @@ impl Side {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Step {
     pub(super) limit: u32,
+    /// Highest number that was seen below it: the limit lies above.
+    pub(super) after: u32,
     pub(super) below: Side,
     pub(super) from: Side,
     /// By how much it is better than one probability for all, as the logarithm of the likelihood.
@@ -51,14 +53,15 @@ pub(super) fn step(observations: &[Observation]) -> Option<Step> {
     let total = sorted.iter().fold(Side::default(), |side, (_, refused)| side.with(*refused));
     let whole = total.log_likelihood();
     let mut below = Side::default();
-    let mut best: Option<Step> = None;
+    let (mut best, mut after): (Option<Step>, u32) = (None, 0);
     for same in sorted.chunk_by(|a, b| a.0 == b.0) {
         let from = Side { all: total.all - below.all, refused: total.refused - below.refused };
         let gain = below.log_likelihood() + from.log_likelihood() - whole;
         let rises = below.all > 0 && from.share_refused() > below.share_refused();
         if rises && best.is_none_or(|best| gain > best.gain) {
-            best = Some(Step { limit: same[0].0, below, from, gain, chance: 1.0 });
+            best = Some(Step { limit: same[0].0, after, below, from, gain, chance: 1.0 });
         }
+        after = same[0].0;
         below = same.iter().fold(below, |side, (_, refused)| side.with(*refused));
     }
     best.map(|step| Step { chance: chance(observations, step.limit), ..step })

@@ -2,6 +2,7 @@
 
 mod caching;
 mod cost;
+mod families;
 mod order;
 mod other;
 mod throttling;
@@ -81,6 +82,17 @@ fn refused(start: i64) -> Connection {
         replies: Some(BTreeMap::from([(421, 1)])),
         refusals: Some(vec![Refusal { code: 421, enhanced, at_us: 50_000, during }]),
         ..served(start, 60_000, 0)
+    }
+}
+
+/// One that carried `messages` messages, and was then told `code` `enhanced`.
+fn refused_later(start: i64, messages: u32, code: u16, enhanced: &str) -> Connection {
+    let (enhanced, during) = (enhanced.parse().ok(), EndDuring::Dialogue);
+    Connection {
+        replies: Some(BTreeMap::from([(220, 1), (250, 3), (code, 1)])),
+        refusals: Some(vec![Refusal { code, enhanced, at_us: 900_000, during }]),
+        end_during: Some(EndDuring::Dialogue),
+        ..served(start, S, messages)
     }
 }
 

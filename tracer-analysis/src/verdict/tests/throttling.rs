@@ -144,6 +144,58 @@ fn a_sample_of_minutes_is_enough() {
 }
 
 #[test]
+fn refusals_after_messages_are_throttling() {
+    let served: Vec<_> = (0..40).map(|n| served(n * 30 * S, S, 2)).collect();
+    let with = |more: Vec<Connection>| -> Vec<Verdict> {
+        verdicts(&served.iter().cloned().chain(more).collect::<Vec<_>>())
+    };
+    for (code, enhanced) in [(421, "4.7.0"), (451, "4.7.652"), (432, "4.3.2")] {
+        let later =
+            |n: i64| refused_later(n * 50 * S, n.unsigned_abs() as u32 % 5 + 1, code, enhanced);
+        let found = with((0..6).map(later).collect());
+        let verdict = find(&found, Code::Throttled).unwrap();
+        assert_eq!(verdict.evidence["refused_later"], Evidence::Count(6));
+        assert_eq!(verdict.evidence["refused_by_reply"], Evidence::Count(0));
+        assert_eq!((verdict.severity, verdict.confidence), (Severity::Warning, Confidence::Low));
+        let said = format!(
+            "The server accepted 46 connections and refused to go on with 6 of them later \
+             (6 x {code} {enhanced})."
+        );
+        assert!(verdict.summary.starts_with(&said), "{}", verdict.summary);
+        assert_eq!(limits(&with((0..2).map(later).collect())), [], "two may be anything");
+    }
+    // Greylisting is none, nor is the farewell to a session that idled, with a reason or without.
+    let grey = |n: i64| refused_later(n * 50 * S, n.unsigned_abs() as u32 + 1, 451, "4.7.1");
+    let idle = |n: i64, reason: &str| Connection {
+        end_during: Some(EndDuring::Idle),
+        end_idle_us: Some(300_000_000),
+        ..refused_later(n * 50 * S, 2, 421, reason)
+    };
+    assert_eq!(limits(&with((0..6).map(grey).collect())), []);
+    for reason in ["4.4.2", "4.7.0", "none"] {
+        assert_eq!(limits(&with((0..6).map(|n| idle(n, reason)).collect())), [], "{reason}");
+    }
+}
+
+#[test]
+fn refusals_after_messages_count_beside_those_at_the_door() {
+    let mut all: Vec<_> = (0..40).map(|n| served(n * 30 * S, S, 2)).collect();
+    all.extend((0..4).map(|n| refused_later(n * 50 * S, 1, 421, "4.7.0")));
+    all.extend((0..3).map(|n| refused(n * 170 * S + 7)));
+    let verdicts = verdicts(&all);
+    let verdict = find(&verdicts, Code::Throttled).unwrap();
+    let said = "The server turned away 3 of 47 connections, and 4 after it had accepted them (7 x 421 \
+                4.7.0).";
+    assert!(verdict.summary.starts_with(said), "{}", verdict.summary);
+}
+
+#[test]
+fn a_421_after_so_many_messages_is_that_limit_and_no_throttling() {
+    let all: Vec<_> = (0..9).map(|n| refused_later(n * 50 * S, 20, 421, "4.7.0")).collect();
+    assert_eq!(limits(&verdicts(&all)), [(Code::MessageLimit, Some(20))]);
+}
+
+#[test]
 fn message_limits() {
     let some =
         |messages: u32, n: i64, tls| (0..n).map(move |i| closed_after(i * 20 * S, messages, tls));
