@@ -164,7 +164,7 @@ fn spans(connection: &Connection) -> Option<&[[u64; 2]]> {
 /// network namespace, from one address to one port.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lane {
-    /// A hash of these; its last bit is the family.
+    /// A hash of these; its last bit is the family of our address.
     id: u64,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) rests: Vec<Rest>,
@@ -315,7 +315,7 @@ fn hash_of(value: &impl std::hash::Hash) -> u64 {
 
 fn lane_of(connection: &Connection) -> u64 {
     let hash = hash_of(&(&connection.host, connection.netns, connection.src, connection.dport));
-    hash & !1 | u64::from(family(connection.dst.to_canonical()) == Family::Ipv6)
+    hash & !1 | u64::from(family(connection.src.to_canonical()) == Family::Ipv6)
 }
 
 /// When `connection` could have taken another message between two of its own.

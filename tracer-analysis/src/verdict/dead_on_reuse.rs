@@ -59,7 +59,7 @@ fn advised(verdict: Verdict, group: &Group) -> Verdict {
         ),
         None => verdict,
     };
-    let otherwise =
-        "Let your mail server wait for seconds only when it uses an idle session again.";
+    let otherwise = "When your mail server uses an idle session again, let it wait for an answer for a few \
+                     seconds only.";
     settings::advise(verdict, group, otherwise, |mta| settings::wait_on_reuse(mta).to_owned())
 }

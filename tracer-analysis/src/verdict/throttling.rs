@@ -291,12 +291,11 @@ impl Party<'_> {
     /// How the other family fares.
     fn other_family(&self) -> String {
         let (family, of) = match (self.family, &self.group.ipv4, &self.group.ipv6) {
-            (Some(Family::Ipv4), _, Some(of)) => (Family::Ipv6, of),
-            (Some(Family::Ipv6), Some(of), _) => (Family::Ipv4, of),
+            (Some(Family::Ipv4), _, Some(of)) => ("IPv6", of),
+            (Some(Family::Ipv6), Some(of), _) => ("IPv4", of),
             _ => return String::new(),
         };
-        let refused = of.throttling.refusals();
-        format!(" Otherwise{}: {refused} of {} refused.", over(family), of.connections)
+        format!(" Over {family} it refused {} of {}.", of.throttling.refusals(), of.connections)
     }
 }
 

@@ -119,6 +119,21 @@ fn recordings_of_real_traffic() {
     }
 }
 
+/// What README.md shows is what is printed.
+#[test]
+fn the_report_in_the_readme_is_real() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let files = ["mx1.jsonl.zst", "mx2.jsonl"]
+        .map(|name| root.join("tests/testdata/recordings").join(name));
+    let report = report::on(&files, GroupBy::Host.into(), 100, false).unwrap();
+    let made = written(|out| text::write(&report, out, &text::TextOptions { top: 20 }));
+    let made = String::from_utf8(made).unwrap();
+    let indented = made.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n");
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let shown = indented.collect::<String>();
+    assert!(readme.contains(&shown), "README.md does not show it:\n{shown}");
+}
+
 /// Text as a hostile server, process or recording may bring it.
 fn hostile() -> Vec<String> {
     let long = "x".repeat(64 << 10);

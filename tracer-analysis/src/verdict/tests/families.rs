@@ -86,7 +86,7 @@ fn a_limit_of_one_family_alone_says_how_the_other_fares() {
     assert_eq!(limits(&verdicts), [(Code::ConcurrencyLimited, Some(2))], "{verdicts:#?}");
     let verdict = find(&verdicts, Code::ConcurrencyLimited).unwrap();
     assert_eq!(text(verdict, "family"), "IPv6");
-    assert!(verdict.summary.ends_with("Otherwise over IPv4: 0 of 300 refused."), "{verdict:?}");
+    assert!(verdict.summary.ends_with(" Over IPv4 it refused 0 of 300."), "{verdict:?}");
     assert_eq!(verdict.evidence["connections"], Evidence::Count(300), "those over IPv6");
 }
 
