@@ -317,7 +317,9 @@ fn every_mail_server_gets_its_own_setting() {
 /// What the report says of one destination: why it cannot be told, and of which family.
 fn doubts(all: &[Connection]) -> (Option<IdleDoubt>, bool, [Option<IdleDoubt>; 2]) {
     let mut fold = Fold::new(100);
-    all.iter().for_each(|connection| fold.add(connection));
+    for connection in all {
+        fold.add(connection);
+    }
     let group = fold.groups(GroupBy::Provider).next().unwrap();
     let family = |of: &Option<crate::destination::Aggregate>| {
         IdleDoubt::of_gaps(of.as_ref()?.idle.as_deref()?)

@@ -196,7 +196,9 @@ mod tests {
 
     fn section(all: &[Connection]) -> String {
         let mut fold = Fold::new(10);
-        all.iter().for_each(|connection| fold.add(connection));
+        for connection in all {
+            fold.add(connection);
+        }
         let report = Report::new(&fold, GroupBy::Provider, context());
         // As it stands in the report, but without its line breaks.
         idle_sessions(&report.destinations, 11).split_whitespace().collect::<Vec<_>>().join(" ")

@@ -131,8 +131,11 @@ fn the_family_whose_connects_fail_may_be_ipv4() {
 fn timed(connect_ms: u64, greeting_ms: u64) -> Vec<Connection> {
     let one = |n: i64| {
         let ms = |ms: u64| Some(ms * (900 + n.unsigned_abs() * 20));
-        let (connect_us, greeting_us) = (ms(connect_ms), ms(greeting_ms));
-        Connection { connect_us, greeting_us, ..served(n * 30 * S, 5 * S, 1) }
+        Connection {
+            connect_us: ms(connect_ms),
+            greeting_us: ms(greeting_ms),
+            ..served(n * 30 * S, 5 * S, 1)
+        }
     };
     (0..11).map(one).collect()
 }

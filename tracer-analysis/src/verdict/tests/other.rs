@@ -75,7 +75,9 @@ fn nothing_is_concluded_of_what_many_servers_have_in_common() {
         }
         for limit in [0, 1, 2] {
             let mut fold = Fold::new(limit);
-            all.iter().for_each(|connection| fold.add(connection));
+            for connection in &all {
+                fold.add(connection);
+            }
             let report = report(&fold, by);
             assert_eq!(report.destinations.last().unwrap().key, OTHER);
             let of_others: Vec<_> =

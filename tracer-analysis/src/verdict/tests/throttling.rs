@@ -150,8 +150,7 @@ fn refusals_after_messages_are_throttling() {
         verdicts(&served.iter().cloned().chain(more).collect::<Vec<_>>())
     };
     for (code, enhanced) in [(421, "4.7.0"), (451, "4.7.652"), (432, "4.3.2")] {
-        let later =
-            |n: i64| refused_later(n * 50 * S, n.unsigned_abs() as u32 % 5 + 1, code, enhanced);
+        let later = |n: u32| refused_later(i64::from(n) * 50 * S, n % 5 + 1, code, enhanced);
         let found = with((0..6).map(later).collect());
         let verdict = find(&found, Code::Throttled).unwrap();
         assert_eq!(verdict.evidence["refused_later"], Evidence::Count(6));
@@ -165,7 +164,7 @@ fn refusals_after_messages_are_throttling() {
         assert_eq!(limits(&with((0..2).map(later).collect())), [], "two may be anything");
     }
     // Greylisting is none, nor is the farewell to a session that idled, with a reason or without.
-    let grey = |n: i64| refused_later(n * 50 * S, n.unsigned_abs() as u32 + 1, 451, "4.7.1");
+    let grey = |n: u32| refused_later(i64::from(n) * 50 * S, n + 1, 451, "4.7.1");
     let idle = |n: i64, reason: &str| Connection {
         end_during: Some(EndDuring::Idle),
         end_idle_us: Some(300_000_000),
