@@ -8,9 +8,13 @@ use crate::{
     recording::Record,
 };
 
-/// Largest deviation allowed for a single time: a virtual processor may be taken away between the hook
-/// and the capture.
-const MAX: Nanos = 20_000_000;
+/// Largest deviation allowed for a single time.
+const MAX: Nanos = 5_000_000;
+/// Largest deviation of a single time that may come from the machine: a processor was taken away between the
+/// hook and the capture. Then the run says nothing, and is made again.
+const MAX_DISTURBED: Nanos = 20_000_000;
+/// How often a run is made, at most, until one is not disturbed.
+const ATTEMPTS: usize = 3;
 /// Largest median deviation allowed.
 const MAX_MEDIAN: Nanos = 100_000;
 /// Fewest connections that have a median. With one or two, a packet that waited for a processor between
@@ -53,25 +57,46 @@ pub fn pair<'a>(records: &'a [Record], flows: &'a [Flow]) -> Result<Vec<Pair<'a>
 struct Deviations(Vec<Nanos>);
 
 impl Deviations {
-    fn ensure_small(mut self, what: &str) -> Result<()> {
+    fn ensure_small(mut self, what: &str) -> Result<Times> {
         self.0.iter_mut().for_each(|deviation| *deviation = deviation.abs());
         self.0.sort_unstable();
         let max = *self.0.last().with_context(|| format!("{what}: nothing was compared"))?;
         let median = self.0[self.0.len() / 2];
         println!("{what}: n={} median={median} ns, max={max} ns", self.0.len());
-        ensure!(max <= pace::wider(MAX), "{what}: {max} ns off the capture: {:?}", self.0);
+        let most = pace::wider(MAX_DISTURBED);
+        ensure!(max <= most, "{what}: {max} ns off the capture: {:?}", self.0);
         ensure!(
             self.0.len() < MEDIAN_OF || median < pace::wider(MAX_MEDIAN),
             "{what}: median {median} ns off the capture: {:?}",
             self.0
         );
-        Ok(())
+        Ok(if max <= pace::wider(MAX) { Times::Agree } else { Times::Disturbed })
     }
 }
 
-/// Fails unless start, connect time, time to the greeting's first byte and end of every established
-/// connection agree with the capture: all within 20 ms, and the median of ten or more within 0.1 ms.
-pub fn ensure_times_agree(pairs: &[Pair<'_>]) -> Result<()> {
+/// What the times of a run say; nothing more than 20 ms off the capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Times {
+    /// All are within 5 ms of the capture.
+    Agree,
+    /// One is more than that off.
+    Disturbed,
+}
+
+/// Makes a run until its times agree with the capture, three times at most, and returns what it gave.
+pub fn undisturbed<T>(mut run: impl FnMut() -> Result<(Times, T)>) -> Result<T> {
+    for _ in 0..ATTEMPTS {
+        if let (Times::Agree, done) = run()? {
+            return Ok(done);
+        }
+    }
+    bail!("in each of {ATTEMPTS} runs a time was more than {MAX} ns off the capture")
+}
+
+/// Compares start, connect time, time to the greeting's first byte and end of every established connection
+/// with the capture. Fails if one is more than 20 ms off, or the median of ten or more is 0.1 ms off.
+pub fn compare_times(pairs: &[Pair<'_>]) -> Result<Times> {
     let (mut start, mut connect, mut banner, mut end) = (
         Deviations::default(),
         Deviations::default(),
@@ -88,12 +113,12 @@ pub fn ensure_times_agree(pairs: &[Pair<'_>]) -> Result<()> {
         let last = flow.end().with_context(|| format!("no end in the capture: {flow:?}"))?;
         end.0.push(record.end()? - last);
     }
-    start.ensure_small("start")?;
-    connect.ensure_small("connect_us")?;
+    let mut times = vec![start.ensure_small("start")?, connect.ensure_small("connect_us")?];
     if !banner.0.is_empty() {
-        banner.ensure_small("banner_us")?;
+        times.push(banner.ensure_small("banner_us")?);
     }
-    end.ensure_small("end")
+    times.push(end.ensure_small("end")?);
+    Ok(if times.contains(&Times::Disturbed) { Times::Disturbed } else { Times::Agree })
 }
 
 fn micros(record: &Record, field: &str) -> Result<Nanos> {
@@ -196,22 +221,26 @@ mod tests {
         let flow = &flows[0];
         let good = [record(flow, 0, "rst_received")];
         let pairs = pair(&good, &flows).unwrap();
-        ensure_times_agree(&pairs).unwrap();
+        assert_eq!(compare_times(&pairs).unwrap(), Times::Agree);
         ensure_bytes_agree(pairs[0]).unwrap();
         ensure_cause_agrees(pairs[0]).unwrap();
 
         // As a median 0.2 ms is too much.
         let late = record(flow, 200_000, "peer_fin");
         let pair = Pair { record: &late, flow };
-        assert!(ensure_times_agree(&[pair; MEDIAN_OF]).is_err());
+        assert!(compare_times(&[pair; MEDIAN_OF]).is_err());
         assert!(ensure_cause_agrees(pair).is_err());
-        // Of a few it is not, but 21 ms always is.
+        // Of a few it is not, but 6 ms are not agreement, and 21 ms no disturbance.
         let [right] = &good;
         let right = Pair { record: right, flow };
-        ensure_times_agree(&[right, right, pair]).unwrap();
-        let later = record(flow, 21_000_000, "rst_received");
-        let later = Pair { record: &later, flow };
-        assert!(ensure_times_agree(&[right, right, later]).is_err());
+        let with_one = |late| {
+            let late = record(flow, late, "rst_received");
+            compare_times(&[right, right, Pair { record: &late, flow }])
+        };
+        assert_eq!(compare_times(&[right, right, pair]).unwrap(), Times::Agree);
+        assert_eq!(with_one(4_900_000).unwrap(), Times::Agree);
+        assert_eq!(with_one(6_000_000).unwrap(), Times::Disturbed);
+        assert!(with_one(21_000_000).is_err());
 
         let mut more = flow.clone();
         more.sent.total += 1;
@@ -219,6 +248,20 @@ mod tests {
         let mut less = flow.clone();
         less.received.unique -= 1;
         assert!(ensure_bytes_agree(Pair { flow: &less, ..right }).is_err());
+    }
+
+    #[test]
+    fn a_disturbed_run_is_made_again_and_not_for_ever() {
+        let disturbed = |most: usize| {
+            let mut runs = 0;
+            undisturbed(|| {
+                runs += 1;
+                Ok((if runs > most { Times::Agree } else { Times::Disturbed }, runs))
+            })
+        };
+        assert_eq!(disturbed(0).unwrap(), 1);
+        assert_eq!(disturbed(ATTEMPTS - 1).unwrap(), ATTEMPTS);
+        assert!(disturbed(ATTEMPTS).is_err());
     }
 
     #[test]

@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{namespace::Namespace, wait};
 
@@ -30,6 +34,12 @@ impl Sink {
         let sink = Self { process: namespace.spawn(&mut command)? };
         wait_for_listener(namespace, address.port())?;
         Ok(sink)
+    }
+
+    /// Halts its process, so that it reads nothing more until it is killed.
+    pub fn freeze(&self) -> Result<()> {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGSTOP)
+            .context("freeze smtp-sink")
     }
 
     /// Stops it and returns how many sessions and messages it counted. Needs the option `-c`, which prints

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tests::{
+    capture::Capture,
     comparison::{self, Pair},
     flow::{ClosingFlag, Flow},
     lab::Lab,
@@ -20,6 +21,7 @@ use tests::{
     single::trace,
     sink::Sink,
     tracer::Tracer,
+    wait,
 };
 
 const NEEDS: [Prerequisite; 3] =
@@ -32,14 +34,17 @@ const LONG_IDLE: Duration = Duration::from_millis(1_400);
 const SERVER_TTL: u64 = 63;
 
 /// Traces one connection whose ending the capture shows.
-fn trace_visible_end(script: Script, work: impl FnOnce(&Lab, Session)) -> (Record, Flow) {
-    let lab = Lab::up().unwrap();
-    let (record, flow) = trace(&lab, script, |_| Ok(()), |session| work(&lab, session)).unwrap();
-    let pair = Pair { record: &record, flow: &flow };
-    comparison::ensure_cause_agrees(pair).unwrap();
-    comparison::ensure_bytes_agree(pair).unwrap();
-    comparison::ensure_times_agree(&[pair]).unwrap();
-    (record, flow)
+fn trace_visible_end(script: &Script, work: impl Fn(&Lab, Session)) -> (Record, Flow) {
+    let traced = comparison::undisturbed(|| {
+        let lab = Lab::up()?;
+        let work = |session| work(&lab, session);
+        let (record, flow) = trace(&lab, script.clone(), |_| Ok(()), work)?;
+        let pair = Pair { record: &record, flow: &flow };
+        comparison::ensure_cause_agrees(pair)?;
+        comparison::ensure_bytes_agree(pair)?;
+        Ok((comparison::compare_times(&[pair])?, (record, flow)))
+    });
+    traced.unwrap()
 }
 
 fn mail_server() -> Script {
@@ -51,7 +56,7 @@ fn local_fin_while_idle() {
     if skipped("local_fin_while_idle", &NEEDS) {
         return;
     }
-    let (record, _) = trace_visible_end(mail_server(), |_, mut session| {
+    let (record, _) = trace_visible_end(&mail_server(), |_, mut session| {
         session.begin().unwrap();
         thread::sleep(IDLE);
         session.close();
@@ -68,7 +73,7 @@ fn peer_fin_after_quit() {
     if skipped("peer_fin_after_quit", &NEEDS) {
         return;
     }
-    let (record, _) = trace_visible_end(mail_server(), |_, mut session| {
+    let (record, _) = trace_visible_end(&mail_server(), |_, mut session| {
         session.begin().unwrap();
         session.message(2_000).unwrap();
         session.quit().unwrap();
@@ -87,7 +92,7 @@ fn trace_idle_close(farewell: &str) -> Record {
         .send("250 server.test\r\n")
         .pause(IDLE)
         .send(farewell);
-    let (record, _) = trace_visible_end(script, |_, mut session| {
+    let (record, _) = trace_visible_end(&script, |_, mut session| {
         session.begin().unwrap();
         assert!(session.wait_for_end(PATIENCE).unwrap().is_none());
     });
@@ -121,7 +126,7 @@ fn reset_by_the_server() {
     }
     let script =
         Script::default().send("220 server.test\r\n").then(Step::Command).close_with_reset();
-    let (record, flow) = trace_visible_end(script, |_, mut session| {
+    let (record, flow) = trace_visible_end(&script, |_, mut session| {
         session.reply().unwrap();
         session.send(b"EHLO client.test\r\n").unwrap();
         assert!(session.wait_for_end(PATIENCE).unwrap().is_some());
@@ -142,7 +147,7 @@ fn reset_by_the_server_while_idle() {
         .send("250 server.test\r\n")
         .pause(IDLE)
         .close_with_reset();
-    let (record, flow) = trace_visible_end(script, |_, mut session| {
+    let (record, flow) = trace_visible_end(&script, |_, mut session| {
         session.begin().unwrap();
         assert!(session.wait_for_end(PATIENCE).unwrap().is_some());
     });
@@ -158,7 +163,7 @@ fn server_that_has_forgotten_the_session() {
     if skipped("server_that_has_forgotten_the_session", &NEEDS) {
         return;
     }
-    let (record, flow) = trace_visible_end(mail_server(), |lab, mut session| {
+    let (record, flow) = trace_visible_end(&mail_server(), |lab, mut session| {
         session.begin().unwrap();
         // A delayed acknowledgement would be answered by a reset as well.
         thread::sleep(Duration::from_millis(300));
@@ -187,7 +192,7 @@ fn reset_by_a_box_on_reuse() {
     if skipped("reset_by_a_box_on_reuse", &NEEDS) {
         return;
     }
-    let (record, flow) = trace_visible_end(mail_server(), |lab, mut session| {
+    let (record, flow) = trace_visible_end(&mail_server(), |lab, mut session| {
         session.begin().unwrap();
         let start = Instant::now();
         // The delayed acknowledgement of the last reply must not meet the box.
@@ -219,7 +224,7 @@ fn reset_sent_by_choice() {
     if skipped("reset_sent_by_choice", &NEEDS) {
         return;
     }
-    let (record, _) = trace_visible_end(mail_server(), |_, mut session| {
+    let (record, _) = trace_visible_end(&mail_server(), |_, mut session| {
         session.begin().unwrap();
         session.reset().unwrap();
     });
@@ -232,7 +237,7 @@ fn reset_sent_for_unread_data() {
     if skipped("reset_sent_for_unread_data", &NEEDS) {
         return;
     }
-    let (record, _) = trace_visible_end(mail_server(), |_, mut session| {
+    let (record, _) = trace_visible_end(&mail_server(), |_, mut session| {
         session.begin().unwrap();
         session.send(b"NOOP\r\n").unwrap();
         session.close_unread().unwrap();
@@ -262,6 +267,47 @@ fn client_is_killed() {
     let record = run.recording.single().unwrap();
     record.ensure_ending([Some("local_fin"), Some("idle"), None]).unwrap();
     record.ensure_near("end_idle_us", IDLE).unwrap();
+}
+
+/// It holds data that it has not read: the kernel sends a reset in its name.
+#[test]
+fn server_is_killed_before_it_has_read_all() {
+    let needs = [NEEDS.as_slice(), &[Prerequisite::Postfix]].concat();
+    if skipped("server_is_killed_before_it_has_read_all", &needs) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let server = Sink::start(&lab.server, lab.server_v4(), &[]).unwrap();
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+    session.begin().unwrap();
+    server.freeze().unwrap();
+    // Not of six bytes: that could be QUIT, after which a reset is ordinary.
+    let command = b"MAIL FROM:<a@client.test>\r\n";
+    session.send(command).unwrap();
+    let (port, unread) = (format!("sport = :{}", lab.port()), command.len().to_string());
+    wait::until("data that the server has not read", PATIENCE, || {
+        let sockets = lab.server.run("ss", ["-tnH", port.as_str()])?;
+        let sockets = String::from_utf8(sockets.stdout)?;
+        let all = sockets.split_ascii_whitespace().nth(1).is_some_and(|queue| queue == unread);
+        Ok(all.then_some(()))
+    })
+    .unwrap();
+    drop(server);
+    assert!(session.wait_for_end(PATIENCE).unwrap().is_some());
+    session.close();
+    lab.wait_for_ends(PATIENCE).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    let flows = capture.stop().unwrap();
+    let pairs = comparison::pair(&run.recording.connections, &flows).unwrap();
+    let [pair] = pairs.as_slice() else { panic!("{pairs:?}") };
+    comparison::ensure_cause_agrees(*pair).unwrap();
+    let Pair { record, flow } = pair;
+    record.ensure_ending([Some("rst_received"), Some("dialogue"), Some("peer")]).unwrap();
+    check_ttls(record, flow);
+    assert_eq!(record.known("reset_ttl").unwrap(), SERVER_TTL, "{}", record.json());
+    assert!(flow.closings.iter().all(|closing| closing.flag == ClosingFlag::Rst), "{flow:?}");
 }
 
 #[test]
