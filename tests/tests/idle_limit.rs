@@ -32,6 +32,7 @@ const EACH: usize = 2;
 struct Path {
     server: IpAddr,
     forgets: Option<(u64, Manner)>,
+    translates: bool,
     /// Idle time before the first keepalive probe.
     keepalive: Duration,
     gaps_ms: Vec<u64>,
@@ -45,33 +46,51 @@ fn gaps_around(limit: u64) -> Vec<u64> {
     }
 }
 
+/// Every manner with every time over both families, two of them behind address translation, and two that
+/// let sessions live.
 fn paths() -> Vec<Path> {
+    const RARELY: Duration = Duration::from_secs(7_200);
+    let forgetting = |server, limit, manner| Path {
+        server,
+        forgets: Some((limit, manner)),
+        translates: false,
+        keepalive: RARELY,
+        gaps_ms: gaps_around(limit),
+    };
+    let manners = [Manner::Silent, Manner::ResetOnReuse, Manner::ResetWhileIdle];
+    let boxes = manners.into_iter().flat_map(|manner| [(3, manner), (7, manner)]);
     let mut paths = Vec::new();
-    let rarely = Duration::from_secs(7_200);
-    for manner in [Manner::Silent, Manner::ResetOnReuse, Manner::ResetWhileIdle] {
-        for limit in [3, 7] {
-            let offset = u8::try_from(paths.len()).unwrap();
-            let server =
-                if limit == 3 { server_v4(offset).into() } else { server_v6(offset).into() };
-            let gaps_ms = gaps_around(limit);
-            paths.push(Path { server, forgets: Some((limit, manner)), keepalive: rarely, gaps_ms });
+    for (offset, (limit, manner)) in (0..).zip(boxes) {
+        for server in [server_v4(offset).into(), server_v6(offset).into()] {
+            paths.push(forgetting(server, limit, manner));
         }
     }
-    let open = vec![500, 1_000, 5_000, 9_000];
-    let server = server_v4(6).into();
-    paths.push(Path { server, forgets: None, keepalive: rarely, gaps_ms: open });
+    let translated_v4 = forgetting(server_v4(6).into(), 3, Manner::Silent);
+    let translated_v6 = forgetting(server_v6(6).into(), 7, Manner::ResetOnReuse);
+    paths.push(Path { translates: true, ..translated_v4 });
+    paths.push(Path { translates: true, ..translated_v6 });
     paths.push(Path {
-        server: server_v4(7).into(),
-        forgets: Some((3, Manner::Silent)),
         keepalive: Duration::from_secs(2),
         gaps_ms: vec![4_000, 5_000],
+        ..forgetting(server_v4(7).into(), 3, Manner::Silent)
+    });
+    paths.push(Path {
+        server: server_v6(7).into(),
+        forgets: None,
+        translates: false,
+        keepalive: RARELY,
+        gaps_ms: vec![500, 1_000, 5_000, 9_000],
     });
     paths
 }
 
 fn install(lab: &Lab, path: &Path) -> Option<Installed> {
     let (limit, manner) = path.forgets?;
-    let middlebox = Middlebox::before(path.server).forgetting(Duration::from_secs(limit), manner);
+    let mut middlebox =
+        Middlebox::before(path.server).forgetting(Duration::from_secs(limit), manner);
+    if path.translates {
+        middlebox = middlebox.translating();
+    }
     Some(middlebox.install(lab).unwrap())
 }
 
