@@ -57,6 +57,8 @@ pub enum Prerequisite {
     SystemdAnalyze,
     /// The scripted client and server in Python, and a certificate for the latter.
     Scripts,
+    /// A reader of JSON Lines.
+    Jq,
 }
 
 impl Prerequisite {
@@ -103,6 +105,7 @@ impl Prerequisite {
             Self::Lintian => &["lintian"],
             Self::SystemdAnalyze => &["systemd-analyze"],
             Self::Scripts => &["python3", "openssl"],
+            Self::Jq => &["jq"],
         };
         missing_program(programs)
     }

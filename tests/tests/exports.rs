@@ -1,17 +1,30 @@
-//! Histograms in the formats of other tools, read by an implementation that is not ours.
+//! Histograms in the formats of other tools, read by an implementation that is not ours; and JSON Lines, as jq reads
+//! them while tracing goes on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tests::{
     lab::{self, Lab},
     prerequisite::{Prerequisite, skipped},
     python, report,
     server::{Script, Server},
-    session::Session,
+    session::{Session, failing_connect},
     tracer::{self, Run, Tracer},
+    wait,
 };
 
 const NEEDS: [Prerequisite; 3] =
@@ -154,4 +167,116 @@ fn csv_is_a_table() {
     let first = lab.server_v4().ip().to_string();
     assert_eq!(row(&first)[column("transactions")], "8");
     assert_eq!(row(&first)[column("messages_per_connection_max")], "7");
+}
+
+/// The fields of a connection that may not change without a new number of the schema.
+const CONTRACT: [&str; 48] = [
+    "kind",
+    "schema",
+    "id",
+    "host",
+    "start",
+    "seen_from",
+    "family",
+    "src",
+    "sport",
+    "dst",
+    "dport",
+    "netns",
+    "cgroup",
+    "pid",
+    "comm",
+    "uid",
+    "owners",
+    "connect_us",
+    "connect_error",
+    "banner_us",
+    "greeting_us",
+    "banner_code",
+    "banner_host",
+    "tls",
+    "tls_handshake_us",
+    "lifetime_us",
+    "bytes_sent",
+    "bytes_received",
+    "retransmits",
+    "srtt_us",
+    "turns",
+    "transactions",
+    "transactions_method",
+    "transactions_exact",
+    "replies",
+    "transaction_spans_us",
+    "transaction_spans_omitted",
+    "idle_gaps_us",
+    "idle_gaps_omitted",
+    "idle_max_survived_us",
+    "end_cause",
+    "end_during",
+    "end_idle_us",
+    "end_suspect",
+    "reset_ttl",
+    "peer_ttl",
+    "keepalive",
+    "keepalive_idle_s",
+];
+
+/// `smtptrace --dport PORT --include-loopback --format jsonl | jq` prints each connection when it has ended.
+#[test]
+fn jq_reads_each_connection_as_it_ends() {
+    const SESSIONS: usize = 5;
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let needs = [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Jq];
+    if skipped("jq_reads_each_connection_as_it_ends", &needs) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, lab.port()));
+    let script = Script::mail_server("220 server.test ESMTP");
+    let _server = Server::start(&lab.client, local, script).unwrap();
+    let port = lab.port().to_string();
+    let mut tracing = Command::new(tracer::binary())
+        .args(["--dport", &port, "--include-loopback", "--format", "jsonl"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What it is, its ports, and which fields are missing.
+    let program = format!("[.kind, .sport, .dport, {} - keys]", Value::from(&CONTRACT[..]));
+    let mut jq = Command::new("jq")
+        .args(["--unbuffered", "-c", &program])
+        .stdin(tracing.stdout.take().unwrap())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(jq.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+
+    assert_eq!(next()[0], "header");
+    let mut ports = BTreeSet::new();
+    for messages in 0..SESSIONS {
+        let mut session = Session::connect(&lab.client, local).unwrap();
+        ports.insert(u64::from(session.local().port()));
+        session.begin().unwrap();
+        (0..messages).for_each(|_| session.message(500).unwrap());
+        session.quit().unwrap();
+    }
+    let failed = failing_connect(&lab.client, lab.server_v4()).unwrap();
+    assert_eq!(failed.error.kind(), std::io::ErrorKind::ConnectionRefused);
+    let mut seen = BTreeSet::new();
+    for _ in 0..=SESSIONS {
+        let line = next();
+        assert_eq!((&line[0], &line[3]), (&"connection".into(), &Value::Array(vec![])), "{line}");
+        assert_eq!(line[2], lab.port(), "{line}");
+        seen.insert(line[1].as_u64().unwrap());
+    }
+    assert_eq!(seen.len(), SESSIONS + 1);
+    assert!(seen.is_superset(&ports), "{ports:?} {seen:?}");
+
+    signal::kill(Pid::from_raw(tracing.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(next()[0], "trailer");
+    let status = wait::until("smtptrace to end", PATIENCE, || Ok(tracing.try_wait()?)).unwrap();
+    assert!(status.success(), "{status}");
+    assert!(jq.wait().unwrap().success());
+    assert!(lines.next().is_none(), "a line after the trailer");
 }
