@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{thread, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, thread, time::Duration};
 
-use nix::sys::signal::Signal;
+use nix::{errno::Errno, sys::signal::Signal};
 
 use tests::{
-    lab::Lab,
+    lab::{Lab, server_v4},
     load::{self, GreetingServer, Load},
-    prerequisite::{Prerequisite, skipped},
+    pace,
+    prerequisite::{Prerequisite, report_skip, skipped},
     server::{Script, Server},
-    session::Session,
+    session::{Session, failing_connect},
     tracer::{Run, Tracer},
 };
 
@@ -47,12 +48,17 @@ fn thirty_seconds_without_loss() {
     }
     let lab = Lab::up().unwrap();
     let (run, load) = trace(&lab, Duration::from_secs(30), &[], |_| ());
-    assert!(load.rate() > 500.0, "too slow to say anything: {load:?}");
     run.recording.ensure_complete().unwrap();
     assert_eq!(run.recording.connections.len() as u64, load.connections);
     for record in &run.recording.connections {
         assert_eq!(record.text("end_cause").unwrap(), Some("peer_fin"), "{}", record.json());
         assert!(record.number("banner_us").unwrap().is_some(), "{}", record.json());
+    }
+    let enough = f64::from(PER_SECOND) * 0.9 / f64::from(*pace::SLOWNESS);
+    if load.rate() < enough {
+        let rate = load.rate();
+        let reason = format!("no loss, but this machine opened only {rate:.0} a second");
+        report_skip("thirty_seconds_without_loss (2,000 a second)", &reason);
     }
 }
 
@@ -75,6 +81,54 @@ fn a_tracer_that_falls_behind_counts_what_it_lost() {
     assert_eq!(recorded + lost, load.connections, "{:?}", run.recording.trailer);
     assert!(lost > 0, "nothing was lost: {:?}", run.recording.trailer);
     assert!(run.recording.trust("events_lost").unwrap() > Some(0), "{:?}", run.recording.trailer);
+}
+
+/// Failed connects free their places, however they fail.
+#[test]
+fn failed_connects_leave_room_in_the_table() {
+    const ROOM: u8 = 4;
+    if skipped("failed_connects_leave_room_in_the_table", &NEEDS) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let at = |offset| SocketAddr::from((server_v4(offset), lab.port()));
+    let port = lab.port();
+    lab.router_rules(&format!(
+        "table inet box {{\n chain path {{\n type filter hook forward priority filter; \
+         policy accept;\n ip daddr {} tcp dport {port} drop\n \
+         ip daddr {} tcp dport {port} reject with icmp type host-unreachable\n }}\n}}\n",
+        server_v4(1),
+        server_v4(2)
+    ))
+    .unwrap();
+    lab.client.sysctl("net.ipv4.tcp_syn_retries", "1").unwrap();
+    let room = ROOM.to_string();
+    let tracer = Tracer::start_with(&lab, &["--max-connections", &room]).unwrap();
+    let fail = |to, errno: Errno| {
+        let failure = failing_connect(&lab.client, to).unwrap();
+        assert_eq!(failure.error.raw_os_error(), Some(errno as i32), "{failure:?}");
+    };
+    thread::scope(|scope| {
+        for _ in 0..ROOM {
+            scope.spawn(|| fail(at(1), Errno::ETIMEDOUT));
+        }
+    });
+    (0..2 * ROOM).for_each(|_| fail(at(2), Errno::EHOSTUNREACH));
+    (0..5 * ROOM).for_each(|_| fail(at(0), Errno::ECONNREFUSED));
+    let _server = Server::mail(&lab).unwrap();
+    let mut session = Session::connect(&lab.client, at(0)).unwrap();
+    session.begin().unwrap();
+    session.quit().unwrap();
+    lab.wait_for_ends(Duration::from_secs(15)).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    let mut reasons = BTreeMap::new();
+    for record in &run.recording.connections {
+        let reason = record.text("connect_error").unwrap().unwrap_or("none").to_owned();
+        *reasons.entry(reason).or_insert(0) += 1;
+    }
+    let expected =
+        [("ECONNREFUSED", 5 * ROOM), ("EHOSTUNREACH", 2 * ROOM), ("ETIMEDOUT", ROOM), ("none", 1)];
+    assert_eq!(reasons, expected.map(|(reason, count)| (reason.to_owned(), count)).into());
 }
 
 #[test]
