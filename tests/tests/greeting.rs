@@ -1,17 +1,21 @@
-//! Greetings: late, in two parts, hostile, and unread.
+//! Greetings: late, in two parts, hostile, and unread; and where the reading of replies ends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
+use nix::sys::signal::Signal;
+use serde_json::Value;
 use tests::{
     lab::Lab,
+    namespace::run,
     pace,
     prerequisite::{Prerequisite, skipped},
     recording::Record,
     server::{Script, Server, Step},
     session::Session,
     tracer::{Run, Tracer},
+    wait,
 };
 
 const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
@@ -183,4 +187,107 @@ fn unread_on_request() {
     }
     assert_eq!(run.recording.header["filters"]["replies"], false, "{}", run.recording.header);
     assert!(!fs::read_to_string(&run.file).unwrap().contains("secret.test"));
+}
+
+/// Pieces of 11,590 bytes: more than the buffers of replies hold, each byte of which is copied if any is.
+const PIECES: usize = 700;
+const PIECE: usize = 11_590;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that sends [`PIECES`] when it has got a line. In cleartext they are lines of one reply, else
+/// records of TLS that [`Session::reply`] takes for such: their fourth byte is a hyphen.
+fn flood(encrypted: bool) -> Script {
+    let begin: &[u8] = if encrypted { b"\x17\x03\x03\x2d\x41" } else { b"250-X" };
+    let end: &[u8] = if encrypted { b"\x17\x03\x03\x00\x01\n" } else { b"250 X\n" };
+    let mut piece = begin.to_vec();
+    piece.resize(PIECE - 1, b'X');
+    piece.push(b'\n');
+    let script = Script::default().send("220 flood.test\r\n").then(Step::Command);
+    let script = if encrypted {
+        script
+            .send("250 STARTTLS\r\n")
+            .then(Step::Command)
+            .send("220 2.0.0 go\r\n")
+            .then(Step::Command)
+            .then(Step::Send(b"\x16\x03\x03\x00\x02a\n".to_vec()))
+            .then(Step::Command)
+    } else {
+        script
+    };
+    script.then(Step::Send([piece.repeat(PIECES).as_slice(), end].concat())).then(Step::DrainToEnd)
+}
+
+/// Freezes smtptrace while the server sends, and returns what was recorded.
+fn flood_a_frozen_tracer(encrypted: bool) -> Run {
+    let lab = Lab::up().unwrap();
+    // Each packet is one segment where it arrives.
+    lab.server.run("ip", ["link", "set", "s0", "gso_max_segs", "1"]).unwrap();
+    let _server = Server::start(&lab.server, lab.server_v4(), flood(encrypted)).unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+    session.reply().unwrap();
+    if encrypted {
+        session.command("EHLO client.test", "250").unwrap();
+        session.command("STARTTLS", "220").unwrap();
+        session.send(b"\x16\x03\x01\x00\x02a\n").unwrap();
+        session.reply().unwrap();
+        let stopped = held_map(&tracer, "STOPPED");
+        wait::until("an end of reading", PATIENCE, || Ok((entries(&stopped) == 1).then_some(())))
+            .unwrap();
+    }
+    tracer.signal(Signal::SIGSTOP).unwrap();
+    wait::until("smtptrace to be frozen", PATIENCE, || {
+        let status = fs::read_to_string(format!("/proc/{}/status", tracer.pid()))?;
+        Ok(status.contains("State:\tT").then_some(()))
+    })
+    .unwrap();
+    session.send(b"\x17\x03\x03\x00\x01\n").unwrap();
+    session.reply().unwrap();
+    tracer.signal(Signal::SIGCONT).unwrap();
+    session.close();
+    lab.wait_for_ends(PATIENCE).unwrap();
+    let run = tracer.stop().unwrap();
+    assert!(run.status.success(), "{}", run.stderr);
+    let received = run.recording.single().unwrap().known("bytes_received").unwrap();
+    assert!(received > (PIECES * PIECE) as u64, "{received}");
+    run
+}
+
+/// The id of a map that smtptrace holds.
+fn held_map(tracer: &Tracer, name: &str) -> String {
+    let entries = fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid())).unwrap();
+    let texts = entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    let ids = texts.filter_map(|text| {
+        text.lines().find_map(|line| Some(line.strip_prefix("map_id:")?.trim().to_owned()))
+    });
+    let mut named = ids.filter(|id| {
+        let shown = run(Command::new("bpftool").args(["-j", "map", "show", "id", id])).unwrap();
+        let map: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        map["name"] == name
+    });
+    named.next().unwrap_or_else(|| panic!("no map {name}"))
+}
+
+fn entries(map: &str) -> usize {
+    let dump = run(Command::new("bpftool").args(["-j", "map", "dump", "id", map])).unwrap();
+    let dump: Value = serde_json::from_slice(&dump.stdout).unwrap();
+    dump.as_array().unwrap().len()
+}
+
+/// While smtptrace is frozen, all that the kernel copies for it beyond its buffers is counted as lost: most of a
+/// long reply in cleartext. Of what comes under TLS nothing is lost, so nothing is copied.
+#[test]
+fn no_byte_is_copied_once_tls_has_begun() {
+    if skipped(
+        "no_byte_is_copied_once_tls_has_begun",
+        &[&NEEDS[..], &[Prerequisite::Bpftool]].concat(),
+    ) {
+        return;
+    }
+    let lost = flood_a_frozen_tracer(false).recording.trust("events_lost").unwrap();
+    assert!(lost > Some(1_000), "this shows nothing: {lost:?} lost in cleartext");
+    let run = flood_a_frozen_tracer(true);
+    run.recording.ensure_complete().unwrap();
+    let record = run.recording.single().unwrap();
+    assert_eq!(record.text("tls").unwrap(), Some("starttls"), "{}", record.json());
 }
