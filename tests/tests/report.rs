@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeMap,
     fs,
+    net::SocketAddr,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -160,4 +162,50 @@ fn a_closed_pipe_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{format}: {output:?}");
         assert!(output.stderr.is_empty(), "{format}: {output:?}");
     }
+}
+
+/// Connections by the keys of destinations.
+fn keys(report: &Value) -> BTreeMap<&str, u64> {
+    let destinations = report::destinations(report).unwrap().iter();
+    destinations
+        .map(|it| (it["key"].as_str().unwrap(), it["connections"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn destinations_are_grouped_and_their_number_is_bounded() {
+    if skipped("destinations_are_grouped_and_their_number_is_bounded", &NEEDS) {
+        return;
+    }
+    // Two hosts of one provider, whose domain is under a public suffix of two labels.
+    let hosts = ["mx1.alpha.co.uk", "mx2.alpha.co.uk", "mail.beta.org"];
+    let lab = Lab::up().unwrap();
+    let at = |offset| SocketAddr::from((lab::server_v4(offset), lab.port()));
+    let _servers: Vec<Server> = (0..)
+        .zip(hosts)
+        .map(|(offset, host)| {
+            let script = Script::mail_server(&format!("220 {host} ESMTP"));
+            Server::start(&lab.server, at(offset), script).unwrap()
+        })
+        .collect();
+    let tracer = Tracer::start_with(&lab, &["--max-destinations", "2"]).unwrap();
+    for offset in [0, 1, 2, 2] {
+        let mut session = Session::connect(&lab.client, at(offset)).unwrap();
+        session.begin().unwrap();
+        session.quit().unwrap();
+        lab.wait_for_ends(PATIENCE).unwrap();
+    }
+    let run = tracer.stop_cleanly().unwrap();
+    let lines = |start: &str| run.stdout.lines().filter(|line| line.starts_with(start)).count();
+    assert!(lines("~other ") > 0 && lines("10.71.2.2 ") > 0, "{}", run.stdout);
+    assert_eq!(lines("10.71.2.4 "), 0, "{}", run.stdout);
+    assert!(run.stdout.contains("2 went to others"), "the report says so: {}", run.stdout);
+
+    let file = run.file.to_str().unwrap();
+    let bounded = report_on(&[file, "--max-destinations", "2"]);
+    assert_eq!(keys(&bounded), [("10.71.2.2", 1), ("10.71.2.3", 1), ("~other", 2)].into());
+    let by_provider = report_on(&[file, "--group-by", "provider"]);
+    assert_eq!(keys(&by_provider), [("alpha.co.uk", 2), ("beta.org", 2)].into());
+    let by_host = report_on(&[file, "--group-by", "host"]);
+    assert_eq!(keys(&by_host), [(hosts[0], 1), (hosts[1], 1), (hosts[2], 2)].into());
 }
