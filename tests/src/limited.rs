@@ -23,6 +23,8 @@ pub enum Limit {
     None,
     /// More connections at a time than this: 421 in place of the greeting.
     Open(u64),
+    /// The same, said when the client wants to send: 451 in reply to MAIL.
+    OpenAtMail(u64),
     /// More connections accepted in the last 60 seconds than this: 421 in place of the greeting.
     PerMinute(usize),
     /// More messages on a connection than this: it closes after the reply to the last one.
@@ -32,9 +34,9 @@ pub enum Limit {
 /// What it did, as it counted itself.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Connections greeted with 220.
+    /// Connections that were allowed to send.
     pub accepted: AtomicU64,
-    /// Connections greeted with 421.
+    /// Connections that were turned away.
     pub refused: AtomicU64,
     open: AtomicU64,
     times: Mutex<Vec<Instant>>,
@@ -91,6 +93,11 @@ impl Drop for LimitedServer {
 fn receive(mut stream: TcpStream, limit: Limit, tally: &Arc<Tally>) {
     if !tally.has_room(limit) {
         tally.refused.fetch_add(1, Ordering::SeqCst);
+        if matches!(limit, Limit::OpenAtMail(_)) {
+            // The client notices a failure, and counts.
+            thread::spawn(move || serve(&mut BufReader::new(stream), limit, REFUSED_AT_MAIL));
+            return;
+        }
         // The client notices a failure, and counts.
         let _ = stream.write_all(b"421 4.7.0 limited.test Error: too many connections\r\n");
         return;
@@ -100,7 +107,7 @@ fn receive(mut stream: TcpStream, limit: Limit, tally: &Arc<Tally>) {
     let tally = Arc::clone(tally);
     thread::spawn(move || {
         let mut connection = BufReader::new(stream);
-        let _ = serve(&mut connection, limit);
+        let _ = serve(&mut connection, limit, OK);
         // Before the FIN, so that a client that has seen it finds room.
         tally.open.fetch_sub(1, Ordering::SeqCst);
         drop(connection);
@@ -111,7 +118,7 @@ impl Tally {
     fn has_room(&self, limit: Limit) -> bool {
         match limit {
             Limit::None | Limit::Messages(_) => true,
-            Limit::Open(most) => self.open.load(Ordering::SeqCst) < most,
+            Limit::Open(most) | Limit::OpenAtMail(most) => self.open.load(Ordering::SeqCst) < most,
             Limit::PerMinute(most) => {
                 let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = Instant::now();
@@ -126,7 +133,17 @@ impl Tally {
     }
 }
 
-fn serve(connection: &mut BufReader<TcpStream>, limit: Limit) -> std::io::Result<()> {
+const OK: &[u8] = b"250 2.0.0 ok\r\n";
+/// What Microsoft says.
+const REFUSED_AT_MAIL: &[u8] = b"451 4.7.652 The mail server [10.71.1.2] has exceeded the maximum \
+      number of connections. (S3115)\r\n";
+
+/// `to_mail` is the reply to MAIL.
+fn serve(
+    connection: &mut BufReader<TcpStream>,
+    limit: Limit,
+    to_mail: &[u8],
+) -> std::io::Result<()> {
     connection.get_mut().set_nodelay(true)?;
     connection.get_mut().write_all(b"220 limited.test ESMTP\r\n")?;
     let (mut line, mut messages) = (String::new(), 0);
@@ -146,7 +163,8 @@ fn serve(connection: &mut BufReader<TcpStream>, limit: Limit) -> std::io::Result
                 b"250 2.0.0 queued\r\n"
             }
             "QUIT" => return connection.get_mut().write_all(b"221 2.0.0 bye\r\n"),
-            _ => b"250 2.0.0 ok\r\n",
+            "MAIL" => to_mail,
+            _ => OK,
         };
         connection.get_mut().write_all(reply)?;
         if limit == Limit::Messages(messages) {

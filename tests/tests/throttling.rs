@@ -12,6 +12,7 @@ use serde_json::Value;
 use tests::{
     lab::{Lab, server_v4},
     limited::{Limit, LimitedServer},
+    namespace::Namespace,
     postfix::{Postfix, Starttls},
     prerequisite::{Prerequisite, skipped},
     report,
@@ -23,30 +24,34 @@ const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer
 const POSTFIX: [Prerequisite; 3] =
     [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Postfix];
 
-/// Opens `at_once` sessions one after the other, hands over a message on each that is greeted, and quits.
-fn burst(lab: &Lab, to: SocketAddr, at_once: usize) {
+/// Opens `at_once` sessions from `client` one after the other, hands over a message on each that is welcome,
+/// and quits when all are open.
+fn burst(client: &Namespace, to: SocketAddr, at_once: usize) {
     let sessions: Vec<Session> = (0..at_once)
         .filter_map(|_| {
-            let mut session = Session::connect(&lab.client, to).unwrap();
+            let mut session = Session::connect(client, to).unwrap();
             if session.reply().unwrap().starts_with("220") {
                 session.command("EHLO client.test", "250").unwrap();
-                return Some(session);
+                if session.message(100).is_ok() {
+                    return Some(session);
+                }
+                session.quit().unwrap();
+                return None;
             }
             // The server's FIN comes first, as with a mail server that reads the 421.
             session.wait_for_end(Duration::from_secs(10)).unwrap();
             None
         })
         .collect();
-    for mut session in sessions {
-        session.message(100).unwrap();
+    for session in sessions {
         session.quit().unwrap();
     }
 }
 
 /// Bursts of 1 to 8 connections.
-fn bursts(lab: &Lab, to: SocketAddr, count: usize) {
+fn bursts(client: &Namespace, to: SocketAddr, count: usize) {
     for turn in 0..count {
-        burst(lab, to, 1 + turn * 5 % 8);
+        burst(client, to, 1 + turn * 5 % 8);
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -60,7 +65,7 @@ fn steadily(lab: &Lab, to: SocketAddr, time: Duration) {
             return;
         }
         thread::sleep(due.saturating_sub(begin.elapsed()));
-        burst(lab, to, 1);
+        burst(&lab.client, to, 1);
     }
 }
 
@@ -96,7 +101,6 @@ fn check_counts(verdict: &Value, server: &LimitedServer) {
     let (accepted, refused) = server.tally();
     assert_eq!(verdict["evidence"]["accepted"], accepted, "{verdict:#}");
     assert_eq!(verdict["evidence"]["refused_by_reply"], refused, "{verdict:#}");
-    assert_eq!(verdict["evidence"]["side"], "peer");
 }
 
 #[test]
@@ -105,21 +109,34 @@ fn kind_and_number_are_named() {
         return;
     }
     let lab = Lab::up().unwrap();
-    let address = |n: u8| SocketAddr::from((server_v4(n), lab.port()));
-    let limits = [Limit::Open(5), Limit::PerMinute(30), Limit::Messages(20), Limit::None];
+    // The last has a server for this host's own connections: to IPv6 they come from the same address.
+    let address = |n: u8| match n {
+        5 => lab.server_v6(),
+        _ => SocketAddr::from((server_v4(n), lab.port())),
+    };
+    let limits = [
+        Limit::Open(5),
+        Limit::PerMinute(30),
+        Limit::Messages(20),
+        Limit::None,
+        Limit::OpenAtMail(3),
+        Limit::Open(4),
+    ];
     let servers: Vec<LimitedServer> = (0..)
         .zip(limits)
         .map(|(n, limit)| LimitedServer::start(&lab.server, address(n), limit).unwrap())
         .collect();
     let tracer = Tracer::start_with(&lab, &["--format", "json"]).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| bursts(&lab, address(0), 60));
+        scope.spawn(|| bursts(&lab.client, address(0), 60));
         scope.spawn(|| steadily(&lab, address(1), Duration::from_secs(95)));
         scope.spawn(|| long_sessions(&lab, address(2)));
         scope.spawn(|| {
-            bursts(&lab, address(3), 60);
+            bursts(&lab.client, address(3), 60);
             steadily(&lab, address(3), Duration::from_secs(40));
         });
+        scope.spawn(|| bursts(&lab.client, address(4), 40));
+        scope.spawn(|| bursts(&lab.server, address(5), 40));
     });
     lab.wait_for_ends(Duration::from_secs(10)).unwrap();
     let run = tracer.stop_cleanly().unwrap();
@@ -137,17 +154,36 @@ fn kind_and_number_are_named() {
         (&"concurrency_limited".into(), &5.into())
     );
     check_counts(&open, &servers[0]);
+    assert_eq!(open["evidence"]["side"], "peer");
     assert_eq!(open["evidence"]["replies"], format!("{} x 421 4.7.0", servers[0].tally().1));
     let rate = only(&run, "10.71.2.3");
     assert_eq!(rate["code"], "rate_limited", "{rate:#}");
     assert_eq!(rate["evidence"]["limit_per_minute"], 30, "{rate:#}");
     check_counts(&rate, &servers[1]);
+    assert_eq!(rate["evidence"]["side"], "peer");
     let messages = only(&run, "10.71.2.4");
     assert_eq!(messages["code"], "message_limit", "{messages:#}");
     assert_eq!(messages["evidence"]["limit"], 20, "{messages:#}");
     assert_eq!(messages["evidence"]["closed_at_limit"], 7, "{messages:#}");
     assert_eq!(verdicts(&run, "10.71.2.5"), Vec::<Value>::new());
     assert_eq!(servers[3].tally().1, 0);
+    check_others(&run, &servers[4], &servers[5]);
+}
+
+/// A server that says so only at MAIL, and one that is this host itself.
+fn check_others(run: &Run, at_mail: &LimitedServer, own: &LimitedServer) {
+    for (address, server, limit, side, reply) in [
+        ("10.71.2.6", at_mail, 3, "peer", "451 4.7.652"),
+        ("fd71:2::2", own, 4, "own", "421 4.7.0"),
+    ] {
+        let verdict = only(run, address);
+        assert_eq!(verdict["code"], "concurrency_limited", "{verdict:#}");
+        assert_eq!(verdict["evidence"]["limit"], limit, "{verdict:#}");
+        assert_eq!(verdict["evidence"]["side"], side, "{verdict:#}");
+        check_counts(&verdict, server);
+        let replies = format!("{} x {reply}", server.tally().1);
+        assert_eq!(verdict["evidence"]["replies"], replies, "{verdict:#}");
+    }
 }
 
 /// smtpd(8) and anvil(8) of Postfix.
@@ -164,7 +200,7 @@ fn limit_of_postfix() {
     ];
     let _server = Postfix::receiver_with(&lab, lab.server_v4(), Starttls::None, &settings).unwrap();
     let tracer = Tracer::start_with(&lab, &["--format", "json"]).unwrap();
-    bursts(&lab, lab.server_v4(), 40);
+    bursts(&lab.client, lab.server_v4(), 40);
     lab.wait_for_ends(Duration::from_secs(10)).unwrap();
     let run = tracer.stop_cleanly().unwrap();
     let verdict = only(&run, "10.71.2.2");
