@@ -1,4 +1,4 @@
-//! IPv4, IPv6 and IPv4 in an IPv6 socket.
+//! IPv4, IPv6 and IPv4 in an IPv6 socket; and what is said when one of them does not work.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -6,10 +6,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use tests::{
     lab::Lab,
+    postfix::{self, Postfix},
     prerequisite::{Prerequisite, skipped},
     recording::Record,
+    report,
     server::{Script, Server},
     session::{COMM, Session, SocketKind},
+    sink::Sink,
     tracer::Tracer,
 };
 
@@ -75,4 +78,51 @@ fn ipv4_mapped() {
     let lab = Lab::up().unwrap();
     let (record, local) = trace(&lab, lab.server_v4(), SocketKind::Ipv4Mapped);
     check(&record, "ipv4", "10.71.1.2", "10.71.2.2", local, &lab);
+}
+
+/// Postfix tries IPv6 first, gives up and delivers over IPv4: late, and says so nowhere but in its delays.
+#[test]
+fn ipv6_that_is_dropped() {
+    const MAILS: usize = 6;
+    let needs = [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Postfix];
+    if skipped("ipv6_that_is_dropped", &needs) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let port = lab.port();
+    lab.router_drop(&format!("meta nfproto ipv6 tcp dport {port}")).unwrap();
+    let _sink = Sink::start(&lab.server, lab.server_v4(), &[]).unwrap();
+    let (first, then) = (lab.server_v6().ip(), lab.server_v4().ip());
+    let both = format!("inline:{{ {{sink.test = smtp:[{first}]:{port}, [{then}]:{port}}} }}");
+    let settings = [
+        ("transport_maps", both.as_str()),
+        ("smtp_connect_timeout", "2s"),
+        ("smtp_connection_cache_on_demand", "no"),
+        ("initial_destination_concurrency", "6"),
+    ];
+    let sender = Postfix::sender(&lab, lab.server_v4(), &settings).unwrap();
+    let tracer = Tracer::start_with(&lab, &["--format", "json"]).unwrap();
+    postfix::submit(&lab, MAILS, 500).unwrap();
+    let deliveries = sender.wait_for_deliveries(MAILS, Duration::from_secs(60)).unwrap();
+    lab.wait_for_ends(Duration::from_secs(15)).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    for delivery in &deliveries {
+        assert_eq!(delivery.status, "sent", "{delivery:?}");
+        assert!(delivery.delays[2] >= 2.0, "{delivery:?}");
+    }
+    let report = report::parse(&run.stdout).unwrap();
+    let families = &report["totals"]["families"];
+    assert_eq!(families["ipv6"]["connections"], MAILS, "{families}");
+    let verdicts = report["verdicts"].as_array().unwrap();
+    let asymmetry = verdicts.iter().find(|verdict| verdict["code"] == "family_asymmetry");
+    let asymmetry = asymmetry.unwrap_or_else(|| panic!("{verdicts:#?}"));
+    let evidence = &asymmetry["evidence"];
+    assert_eq!(evidence["worse"], "IPv6", "{asymmetry:#}");
+    assert_eq!(evidence["ipv6_connect_failures"], MAILS, "{asymmetry:#}");
+    assert_eq!(evidence["ipv4_connect_failures"], 0, "{asymmetry:#}");
+    assert_eq!(asymmetry["confidence"], "high", "{asymmetry:#}");
+    // Postfix waited two seconds for each.
+    let lost = evidence["ipv6_failed_seconds"].as_f64().unwrap();
+    let logged: f64 = deliveries.iter().map(|delivery| delivery.delays[2]).sum();
+    assert!((2.0 * MAILS as f64..=logged + 0.1).contains(&lost), "{lost} {logged}");
 }

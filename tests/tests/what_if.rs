@@ -276,15 +276,33 @@ fn postfix_without_cache_is_reproduced() {
     if skipped("postfix_without_cache_is_reproduced", &POSTFIX_NEEDS) {
         return;
     }
-    let run = postfix_run(&[("smtp_connection_cache_on_demand", "no")], 3, false);
-    let answer = what_if(&run, &["--cache-time", "0,60s"]);
-    fs::remove_file(&run.file).unwrap();
+    let kept = [
+        ALWAYS,
+        ONE,
+        ("smtp_connection_cache_time_limit", "5s"),
+        ("connection_cache_ttl_limit", "5s"),
+    ];
+    let (without, with_cache) = thread::scope(|scope| {
+        let with_cache = scope.spawn(|| postfix_run(&kept, 3, false));
+        let without = postfix_run(&[("smtp_connection_cache_on_demand", "no")], 3, false);
+        (without, with_cache.join().unwrap())
+    });
+    let answer = what_if(&without, &["--cache-time", "0,60s"]);
     assert_eq!((observed(&answer), &answer["as_it_ran"]["kept_share"]), (3, &Value::from(0.0)));
     check_that_it_reproduces(&answer);
     assert_eq!(policy(&answer, 0.0)["known"]["connections"], 3);
     // Nothing idled, so nothing is known of the path, and nothing is promised.
     assert_eq!(policy(&answer, 60.0)["known"]["saved_connections"], 0, "{answer}");
-    assert_eq!(policy(&answer, 60.0)["if_path_survives"]["saved_connections"], 2, "{answer}");
+    let foretold = &policy(&answer, 60.0)["if_path_survives"];
+    assert_eq!(foretold["saved_connections"], 2, "{answer}");
+    assert_eq!(missed_reuse(&without), 2);
+    // As it is when the cache is really on.
+    let real = what_if(&with_cache, &["--cache-time", "60s"]);
+    assert_eq!(foretold["connections"], observed(&real), "{answer} {real}");
+    assert_eq!(missed_reuse(&with_cache), 0);
+    for run in [without, with_cache] {
+        fs::remove_file(&run.file).unwrap();
+    }
 }
 
 #[test]
