@@ -1,21 +1,33 @@
 //! Where connections come from: processes in cgroups that are named as container runtimes and systemd name
-//! theirs, in network namespaces of their own.
+//! theirs, in network namespaces of their own. And when, where smtptrace is in a time namespace.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tests::{
     cgroup::{self, Cgroup},
     handover::Dialer,
     lab::{Lab, server_v4},
     namespace::Namespace,
-    prerequisite::{Prerequisite, skipped},
+    prerequisite::{Prerequisite, report_skip, skipped},
     privileges::{ensure_given_up, kept_for_maps},
     recording::Record,
     report,
     server::{Script, Server, Step},
+    session::Session,
     tracer::{self, Tracer},
 };
 
@@ -222,4 +234,47 @@ fn check_report(recording: &Path, live: &Value, in_netns: &str) {
     ] {
         assert!(words.contains(&format!(" {name} {cells} ")), "{name} in {text}");
     }
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_nanos()).unwrap()
+}
+
+/// In a time namespace the clock of processes is moved, that of the kernel is not.
+#[test]
+fn times_are_right_in_a_time_namespace() {
+    const TEST: &str = "times_are_right_in_a_time_namespace";
+    const MOVED: [&str; 5] = ["--time", "--boottime", "100000", "--fork", "--kill-child"];
+    if skipped(TEST, &[Prerequisite::Namespaces, Prerequisite::Tracer]) {
+        return;
+    }
+    let tried = Command::new("unshare").args(MOVED).arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        return report_skip(TEST, "no time namespace can be made");
+    }
+    let lab = Lab::up().unwrap();
+    let _server = Server::mail(&lab).unwrap();
+    let mut inside = Command::new("unshare");
+    inside.args(MOVED).arg(tracer::binary());
+    let port = lab.port().to_string();
+    let file = lab.file("recording.jsonl");
+    let tracer = Tracer::start_command(inside, &file, &["--dport", &port]).unwrap();
+    let begin = now();
+    let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
+    session.begin().unwrap();
+    session.quit().unwrap();
+    lab.wait_for_ends(PATIENCE).unwrap();
+    let end = now();
+    // unshare passes no signal on.
+    let child = format!("/proc/{0}/task/{0}/children", tracer.pid());
+    let child: i32 = fs::read_to_string(child).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(child), Signal::SIGINT).unwrap();
+    let run = tracer.wait().unwrap();
+    run.recording.ensure_complete().unwrap();
+    let record = run.recording.single().unwrap();
+    // To the microsecond, and the clocks are read one after the other.
+    let slack = 10_000_000;
+    let (start, close) = (record.start().unwrap(), record.end().unwrap());
+    assert!(begin - slack <= start && start <= close && close <= end + slack, "{}", record.json());
 }

@@ -1,5 +1,7 @@
 //! The distance between the kernel's clock of records and UTC.
 
+use std::{fs, sync::LazyLock};
+
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use tracer_analysis::connection::Clock;
@@ -10,9 +12,28 @@ fn nanos(clock: ClockId) -> Result<i128> {
     Ok(i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec()))
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`, the clock of the records.
+/// How far `CLOCK_BOOTTIME` is ahead of the kernel's, in nanoseconds: in a time namespace it is moved for processes,
+/// but not for programs in the kernel (`bpf_ktime_get_boot_ns`). 0 where there is no such namespace.
+static MOVED_NS: LazyLock<i128> = LazyLock::new(|| {
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    boottime_offset_ns(&offsets).unwrap_or(0)
+});
+
+/// Reads the line `boottime SECONDS NANOSECONDS` of time_namespaces(7).
+fn boottime_offset_ns(offsets: &str) -> Option<i128> {
+    let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    let mut numbers = line.split_ascii_whitespace().map(|number| number.parse::<i128>().ok());
+    Some(numbers.next()?? * 1_000_000_000 + numbers.next()??)
+}
+
+/// Nanoseconds of the kernel's `CLOCK_BOOTTIME`.
+fn kernel_boot() -> Result<i128> {
+    Ok(nanos(ClockId::CLOCK_BOOTTIME)? - *MOVED_NS)
+}
+
+/// Nanoseconds of the kernel's `CLOCK_BOOTTIME`, the clock of the records.
 pub(crate) fn boot_ns() -> Result<u64> {
-    Ok(u64::try_from(nanos(ClockId::CLOCK_BOOTTIME)?).unwrap_or(0))
+    Ok(u64::try_from(kernel_boot()?).unwrap_or(0))
 }
 
 /// Measures the distance: once per trace, so that times within a trace are in order whatever is done to
@@ -20,9 +41,9 @@ pub(crate) fn boot_ns() -> Result<u64> {
 pub(crate) fn measure() -> Result<Clock> {
     let mut best = (i128::MAX, 0);
     for _ in 0..16 {
-        let before = nanos(ClockId::CLOCK_BOOTTIME)?;
+        let before = kernel_boot()?;
         let utc = nanos(ClockId::CLOCK_REALTIME)?;
-        let after = nanos(ClockId::CLOCK_BOOTTIME)?;
+        let after = kernel_boot()?;
         let try_ = (after - before, utc - i128::midpoint(before, after));
         best = best.min(try_);
     }
@@ -47,6 +68,15 @@ mod tests {
     fn tick_is_one_that_kernels_are_built_with() {
         let ticks = ticks_per_second().unwrap();
         assert!([100, 250, 300, 1000].contains(&ticks), "{ticks}");
+    }
+
+    #[test]
+    fn offsets_of_a_time_namespace_are_read() {
+        let offsets = "monotonic           5         0\nboottime       100000         7\n";
+        assert_eq!(boottime_offset_ns(offsets), Some(100_000_000_000_007));
+        // A second and a half back.
+        assert_eq!(boottime_offset_ns("boottime -2 500000000\n"), Some(-1_500_000_000));
+        assert_eq!(boottime_offset_ns(""), None);
     }
 
     #[test]
