@@ -18,6 +18,7 @@ pub mod handover;
 pub mod hidden_btf;
 pub mod idling;
 pub mod journal;
+pub mod kernel;
 pub mod lab;
 pub mod limited;
 pub mod load;

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::kernel;
 
 /// One thread, by what stands in `/proc/PID/task/TID/status`.
 #[derive(Debug)]
@@ -55,15 +57,10 @@ pub fn ensure_given_up(pid: u32, kept: u64) -> Result<usize> {
 /// `kernel.unprivileged_bpf_disabled` is not 0, `CAP_BPF`.
 pub fn kept_for_maps() -> Result<u64> {
     const BPF: u64 = 1 << 39;
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("read the release")?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-        bail!("release {release:?}")
-    };
     // Without the setting every user may call bpf(2).
     let disabled = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
     let disabled = disabled.is_ok_and(|value| value.trim() != "0");
-    Ok(if (major, minor) < (5, 19) && disabled { BPF } else { 0 })
+    Ok(if kernel::version()? < (5, 19) && disabled { BPF } else { 0 })
 }
 
 /// The command line before a program that is to run as nobody with these capabilities only, as
