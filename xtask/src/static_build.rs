@@ -60,11 +60,31 @@ impl Arch {
     }
 }
 
+/// What a build is for: a profile of `Cargo.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// To be shipped.
+    Release,
+    /// To be emulated here: built in half the time.
+    Emulated,
+}
+
+impl Profile {
+    /// Its name, and that of its directory.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Emulated => "emulated",
+        }
+    }
+}
+
 /// How static binaries for one processor are built here.
 #[derive(Debug)]
 pub(crate) struct StaticBuild {
     /// The name of the target.
     triple: String,
+    profile: Profile,
     /// Where cargo puts them.
     directory: PathBuf,
     call: Invocation,
@@ -72,26 +92,31 @@ pub(crate) struct StaticBuild {
 
 impl StaticBuild {
     /// Looks for the compiler and installs what it needs. `target` is cargo's target directory.
-    pub(crate) fn prepare(root: &Path, target: &Path, arch: Arch) -> Result<Self> {
+    pub(crate) fn prepare(
+        root: &Path,
+        target: &Path,
+        arch: Arch,
+        profile: Profile,
+    ) -> Result<Self> {
         let toolchain = Toolchain::choose(arch);
         setup::for_static(toolchain, root, target)
             .with_context(|| format!("static binaries for {} cannot be built", arch.name()))?;
         let fetch = toolchain.cargo().args(["fetch", "--quiet", "--locked"]);
         fetch.run(root)?;
         let call = toolchain.flagged(root, target)?;
-        Ok(Self::of(&toolchain.target(), target, call))
+        Ok(Self::of(&toolchain.target(), profile, target, call))
     }
 
     /// A build for the target `triple` with `call`, which is cargo with all its flags.
-    pub(crate) fn of(triple: &str, target: &Path, call: Invocation) -> Self {
-        let directory = target.join(triple).join("release");
-        Self { triple: triple.to_owned(), directory, call }
+    pub(crate) fn of(triple: &str, profile: Profile, target: &Path, call: Invocation) -> Self {
+        let directory = target.join(triple).join(profile.name());
+        Self { triple: triple.to_owned(), profile, directory, call }
     }
 
     /// `cargo SUBCOMMAND` with all that makes its output static and the same everywhere.
     pub(crate) fn cargo(&self, subcommand: &str) -> Invocation {
-        let target = ["--release", "--locked", "--target", &self.triple];
-        self.call.clone().arg(subcommand).args(target)
+        let how = ["--profile", self.profile.name(), "--locked", "--target", &self.triple];
+        self.call.clone().arg(subcommand).args(how)
     }
 
     /// The call that builds the tracer.
@@ -106,8 +131,8 @@ impl StaticBuild {
 }
 
 /// Builds the tracer and says where it is.
-pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch) -> Result<PathBuf> {
-    let build = StaticBuild::prepare(root, target, arch)?;
+pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch, profile: Profile) -> Result<PathBuf> {
+    let build = StaticBuild::prepare(root, target, arch, profile)?;
     build.build_tracer().run(root)?;
     Ok(build.tracer())
 }
@@ -118,9 +143,10 @@ pub(crate) fn tests(
     root: &Path,
     target: &Path,
     arch: Arch,
+    profile: Profile,
     names: &[&str],
 ) -> Result<Vec<PathBuf>> {
-    let build = StaticBuild::prepare(root, target, arch)?;
+    let build = StaticBuild::prepare(root, target, arch, profile)?;
     let mut call = build.cargo("test").args(["-p", "tests", "--no-run", "--message-format=json"]);
     for name in names {
         call = call.args(["--test", name]);

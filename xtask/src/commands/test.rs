@@ -15,7 +15,7 @@ use crate::dist;
 use crate::invocation::Invocation;
 use crate::machine::{self, Privilege};
 use crate::python;
-use crate::static_build::{Arch, StaticBuild};
+use crate::static_build::{Arch, Profile, StaticBuild};
 use crate::toolchain::{BPF_TARGET, BpfCompiler, DEBIAN_CARGO, DEBIAN_CLIPPY, DEBIAN_RUSTC};
 use crate::vm;
 use crate::workspace;
@@ -192,7 +192,7 @@ fn test_end_to_end(root: &Path, target: &Path, tally: &mut Tally) {
         tally.skip(name, "smtptrace is for x86_64 and aarch64, and this is neither");
         return;
     };
-    let build = match StaticBuild::prepare(root, target, arch) {
+    let build = match StaticBuild::prepare(root, target, arch, Profile::Release) {
         Ok(build) => build,
         Err(error) => {
             tally.fail(format!("release build: {error:#}"));
@@ -255,7 +255,12 @@ mod tests {
     #[test]
     fn only_the_tests_run_through_sudo() {
         let target = Path::new("/t");
-        let build = StaticBuild::of("x86_64-unknown-linux-gnu", target, Invocation::new("cargo"));
+        let build = StaticBuild::of(
+            "x86_64-unknown-linux-gnu",
+            Profile::Release,
+            target,
+            Invocation::new("cargo"),
+        );
         let as_root = end_to_end(&build, Privilege::Root, target).to_string();
         assert!(!as_root.contains("sudo"), "{as_root}");
         assert!(

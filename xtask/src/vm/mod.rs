@@ -31,7 +31,7 @@ use self::scenarios::{SCENARIOS, Scenario};
 use crate::checks::tally::Tally;
 use crate::invocation::Invocation;
 use crate::machine;
-use crate::static_build::{self, Arch};
+use crate::static_build::{self, Arch, Profile};
 
 /// How much is run on each kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,9 +168,12 @@ fn prepare(
 }
 
 fn build(root: &Path, target: &Path, arch: Arch, userland: PathBuf) -> Result<Built> {
-    let tracer = static_build::tracer(root, target, arch)?;
+    // For this processor it is built already: to be shipped, and tested without a machine.
+    let is_native = Arch::native() == Some(arch);
+    let profile = if is_native { Profile::Release } else { Profile::Emulated };
+    let tracer = static_build::tracer(root, target, arch, profile)?;
     let names: Vec<&str> = SCENARIOS.iter().map(|it| it.program).collect();
-    let tests = static_build::tests(root, target, arch, &names)?;
+    let tests = static_build::tests(root, target, arch, profile, &names)?;
     let session = tests.iter().find(|it| initramfs::name(it) == "lab-session").cloned();
     let session = session.context("cargo names no program `lab-session`")?;
     let directory = target.join("vm/programs").join(arch.name());
