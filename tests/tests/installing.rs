@@ -251,6 +251,51 @@ fn rpm_from_installation_to_erasure() {
     assert_eq!(left(&root), [""; 0], "erasing leaves nothing");
 }
 
+/// What `program` prints.
+fn output(program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+    output.stdout
+}
+
+/// Also those for the other processor, if they were packed.
+#[test]
+fn packages_hold_a_program_for_the_processor_they_name() {
+    let test = "packages_hold_a_program_for_the_processor_they_name";
+    if skipped(test, &[Prerequisite::Deb, Prerequisite::Rpm]) {
+        return;
+    }
+    // The number is e_machine of elf(5).
+    for (machine, name, of_debian) in [(62, "x86_64", "amd64"), (183, "aarch64", "arm64")] {
+        let endings =
+            [format!("_{of_debian}.deb"), format!(".{name}.rpm"), format!("-{name}.tar.gz")];
+        let files = endings.map(|ending| shipped::file(&ending));
+        let [Some(deb), Some(rpm), Some(tarball)] = &files else {
+            assert!(files.iter().all(Option::is_none), "only {files:?}");
+            assert_ne!(name, std::env::consts::ARCH);
+            continue;
+        };
+        let [deb, rpm, tarball] = [deb, rpm, tarball].map(|file| file.to_str().unwrap());
+        let named = output("dpkg-deb", &["--field", deb, "Architecture"]);
+        assert_eq!(String::from_utf8_lossy(&named).trim(), of_debian);
+        let named = output("rpm", &["--query", "--package", "--queryformat", "%{ARCH}", rpm]);
+        assert_eq!(String::from_utf8_lossy(&named), name);
+
+        let from_tar = "tar --extract --to-stdout --wildcards '*bin/smtptrace'";
+        let unpack = |script: String, file| output("sh", &["-c", &script, "unpack", file]);
+        let program = unpack(format!("dpkg-deb --fsys-tarfile \"$1\" | {from_tar}"), deb);
+        assert_eq!(program[..4], *b"\x7fELF");
+        assert_eq!(u16::from_le_bytes([program[18], program[19]]), machine, "{deb}");
+        assert!(unpack(format!("{from_tar} --file \"$1\""), tarball) == program, "{tarball}");
+        let sum = format!("dpkg-deb --fsys-tarfile \"$1\" | {from_tar} | sha256sum");
+        let sum = String::from_utf8(unpack(sum, deb)).unwrap();
+        let dump = output("rpm", &["--query", "--package", "--dump", rpm]);
+        let dump = String::from_utf8(dump).unwrap();
+        let of_rpm = dump.lines().find(|line| line.starts_with("/usr/bin/smtptrace ")).unwrap();
+        assert!(of_rpm.contains(sum.split_whitespace().next().unwrap()), "{of_rpm}: {sum}");
+    }
+}
+
 /// Prints what the reference implementation finds wrong with a bill of materials.
 const VALIDATE: &str = "
 import sys
