@@ -10,6 +10,7 @@ pub mod browser;
 pub mod capture;
 pub mod certificate;
 pub mod cgroup;
+pub mod churn;
 pub mod comparison;
 pub mod dialogue;
 pub mod exim;

@@ -63,12 +63,18 @@ pub fn kept_for_maps() -> Result<u64> {
     Ok(if kernel::version()? < (5, 19) && disabled { BPF } else { 0 })
 }
 
+/// Whether this kernel counts BPF maps as locked memory of their user: before Linux 5.11.
+pub fn counts_maps_as_locked() -> Result<bool> {
+    Ok(kernel::version()? < (5, 11))
+}
+
 /// The command line before a program that is to run as nobody with these capabilities only, as
-/// setpriv(1) writes them: `+bpf,+perfmon`.
-pub fn as_nobody_with(capabilities: &str) -> Vec<String> {
+/// setpriv(1) writes them: `+bpf,+perfmon`. What it may lock of memory is for prlimit(1) to say.
+pub fn as_nobody_with(capabilities: &str, memory: Option<&str>) -> Vec<String> {
     let only = ["-all", capabilities].join(if capabilities.is_empty() { "" } else { "," });
-    let mut words: Vec<String> =
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(Into::into).into();
+    let limit = memory.map(|limit| ["prlimit".to_owned(), format!("--memlock={limit}")]);
+    let mut words: Vec<String> = limit.into_iter().flatten().collect();
+    words.extend(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(Into::into));
     for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
         words.push(format!("{set}={only}"));
     }

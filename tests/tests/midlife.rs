@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     process::Stdio,
@@ -17,6 +17,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tests::{
+    churn::{Ends, Life, churn, take_told},
     handover::Waiting,
     kernel,
     lab::{ABSENT_V4, Lab, server_v4},
@@ -294,35 +295,6 @@ fn filters_apply_to_open_connections() {
     drop((session, named, user));
 }
 
-/// Addresses of server and client: unlike ports, they do not come twice.
-type Ends = [SocketAddr; 2];
-
-/// A connection that was opened and closed again.
-#[derive(Debug)]
-struct Life {
-    ends: Ends,
-    /// Before connect(2) and after close(2).
-    from: Instant,
-    until: Instant,
-}
-
-/// Opens and closes until `stop`; at most so many that no port comes twice.
-fn churn(servers: &[SocketAddr], stop: &AtomicBool) -> Vec<Life> {
-    let mut lives = Vec::new();
-    for server in servers.iter().cycle().take(servers.len() * 6_000) {
-        if stop.load(Ordering::SeqCst) {
-            break;
-        }
-        let from = Instant::now();
-        let stream = TcpStream::connect(server).unwrap();
-        let ends = [*server, stream.local_addr().unwrap()];
-        drop(stream);
-        lives.push(Life { ends, from, until: Instant::now() });
-        thread::sleep(Duration::from_millis(1));
-    }
-    lives
-}
-
 #[test]
 fn no_connection_is_missed_or_counted_twice_around_the_start() {
     if skipped("no_connection_is_missed_or_counted_twice_around_the_start", &NEEDS) {
@@ -343,7 +315,7 @@ fn around_the_start(iterator: &str) {
     let held: Vec<Session> = (0..50).map(open).collect();
     let stop = AtomicBool::new(false);
     let (lives, before, after, tracer) = thread::scope(|scope| {
-        let churning = || lab.client.enter(COMM, || Ok(churn(&addresses, &stop))).unwrap();
+        let churning = || lab.client.enter(COMM, || churn(&addresses, &stop)).unwrap();
         let threads = [scope.spawn(churning), scope.spawn(churning)];
         let goes_on = || {
             let so_far = accepted();
@@ -371,23 +343,8 @@ fn around_the_start(iterator: &str) {
         let ends = [record.server().unwrap(), record.client().unwrap()];
         seen.entry(ends).or_default().push(record.text("seen_from").unwrap().unwrap());
     }
-    let (mut earlier, mut across, mut later) = (0, 0, 0);
-    for life in &lives {
-        let records = seen.remove(&life.ends).unwrap_or_default();
-        let story = || format!("{iterator}: {life:?}, {before:?} to {after:?}: {records:?}");
-        if life.until < before {
-            earlier += 1;
-            assert!(records.is_empty(), "{}", story());
-        } else if life.from > after {
-            later += 1;
-            assert_eq!(records, ["connect"], "{}", story());
-        } else if life.until > after {
-            across += 1;
-            assert_eq!(records.len(), 1, "{}", story());
-        } else {
-            assert!(records.len() < 2, "{}", story());
-        }
-    }
+    let [earlier, across, later] = take_told(&lives, [before, after], &mut seen)
+        .unwrap_or_else(|error| panic!("{iterator}: {error:#}"));
     for session in &held {
         let records = seen.remove(&[addresses[0], session.local()]).unwrap_or_default();
         assert_eq!(records, ["midlife"], "{iterator}: {:?}", session.local());

@@ -18,8 +18,10 @@ use nix::{
 use tests::{
     journal::Journal,
     lab::Lab,
-    prerequisite::{Prerequisite, skipped},
-    privileges::{as_nobody_with, ensure_given_up, kept_for_maps, open_to_all, threads},
+    prerequisite::{Prerequisite, report_skip, skipped},
+    privileges::{
+        as_nobody_with, counts_maps_as_locked, ensure_given_up, kept_for_maps, open_to_all, threads,
+    },
     recording::Recording,
     scrape,
     server::Server,
@@ -72,9 +74,15 @@ fn binary_for_all(lab: &Lab) -> PathBuf {
     copy
 }
 
-/// smtptrace as nobody with these capabilities only.
+/// smtptrace as nobody with these capabilities only, and memory enough.
 fn restricted(lab: &Lab, capabilities: &str) -> Command {
-    let before = as_nobody_with(capabilities);
+    let memory = counts_maps_as_locked().unwrap().then_some("unlimited");
+    limited(lab, capabilities, memory)
+}
+
+/// The same; it may lock so much `memory`.
+fn limited(lab: &Lab, capabilities: &str, memory: Option<&str>) -> Command {
+    let before = as_nobody_with(capabilities, memory);
     let mut command = Command::new(&before[0]);
     command.args(&before[1..]).arg(binary_for_all(lab));
     command
@@ -95,6 +103,8 @@ fn nothing_is_left_while_it_traces() {
     let run = tracer.stop_cleanly().unwrap();
     check_session(&run.recording);
     assert!(!run.stderr.contains("filter of system calls"), "{}", run.stderr);
+    let but = run.stderr.contains("all capabilities are dropped but CAP_BPF");
+    assert_eq!(but, kept_for_maps().unwrap() == BPF, "{}", run.stderr);
 }
 
 #[test]
@@ -276,6 +286,25 @@ fn each_missing_capability_is_named() {
         let output = command.stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{capabilities}: {}", text(&output));
     }
+}
+
+#[test]
+fn too_little_locked_memory_is_named() {
+    let test = "too_little_locked_memory_is_named";
+    if skipped(test, &[&NEEDS[..], &[Prerequisite::Setpriv]].concat()) {
+        return;
+    }
+    if !counts_maps_as_locked().unwrap() {
+        report_skip(test, "this kernel does not count maps as locked memory");
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let mut command = limited(&lab, "+bpf,+perfmon", Some("65536"));
+    command.args(["--dport", &lab.port().to_string(), "--duration", "1s"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let message = text(&output);
+    assert!(message.contains("64 kB") && message.contains("LimitMEMLOCK"), "{message}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tracer_common::{
     record::Holder,
 };
 
-use super::{Tier, seed::SeedBy, types::KernelTypes};
+use super::{Tier, preflight, seed::SeedBy, types::KernelTypes};
 use crate::clock;
 
 /// Bytes in the ring buffer at which user space is woken before its time.
@@ -142,10 +142,13 @@ pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Option<Btf>)> {
         .map_max_entries("EVENTS", settings.ring_size)
         .map_max_entries("CONNECTIONS", settings.max_connections)
         .load(OBJECT)
-        .context(
-            "cannot create the BPF maps; is there memory for them? (--max-connections and \
-                  --ring-size set their size)",
-        )?;
+        .with_context(|| {
+            let limit = preflight::locked_memory().map_or_else(String::new, |limit| limit + ". ");
+            format!(
+                "cannot create the BPF maps; is there memory for them? {limit}(--max-connections and \
+                 --ring-size set their size)"
+            )
+        })?;
     fill_filters(&mut ebpf, settings).context("cannot fill the filters")?;
     Ok((ebpf, btf))
 }

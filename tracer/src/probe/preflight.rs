@@ -58,6 +58,14 @@ pub(crate) struct Machine {
     pub(crate) surroundings: Surroundings,
 }
 
+/// The limit of locked memory, and how it is raised, if maps count as such and may reach it.
+pub(crate) fn locked_memory() -> Option<String> {
+    let mut findings = Machine::read(None).findings().into_iter();
+    let limit = findings.find(|it| it.subject == surroundings::LOCKED_MEMORY)?;
+    let matters = limit.severity != Severity::Good;
+    matters.then(|| format!("{}: {}: {}", limit.subject, limit.found, limit.remedy))
+}
+
 impl Machine {
     /// This machine. `btf`: a file with the types of its kernel.
     pub(crate) fn read(btf: Option<&Path>) -> Self {

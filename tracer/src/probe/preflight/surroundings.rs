@@ -16,6 +16,9 @@ mod initial {
     pub(super) const USER: u64 = 0xefff_fffd;
 }
 
+/// The subject of the finding on `RLIMIT_MEMLOCK`.
+pub(super) const LOCKED_MEMORY: &str = "locked memory";
+
 /// The first kernel that charges maps to the memory cgroup and no more to `RLIMIT_MEMLOCK`.
 const MEMORY_CGROUP: (u32, u32) = (5, 11);
 
@@ -234,7 +237,7 @@ impl Surroundings {
 
     fn locked_memory(&self, version: Option<(u32, u32)>, has: impl Fn(u32) -> bool) -> Finding {
         const SYS_RESOURCE: u32 = 24;
-        let subject = "locked memory";
+        let subject = LOCKED_MEMORY;
         match (self.memlock, version) {
             (Some(limit), Some(version)) if version < MEMORY_CGROUP && !has(SYS_RESOURCE) => {
                 Finding {
