@@ -52,7 +52,8 @@ fn document(tested: &[Tested]) -> String {
     let mut text = String::from(
         "# Kernels\n\n\
          Written by `cargo xtask test --vm`, never by hand: it boots each kernel in an emulated machine, asks smtptrace \
-         there which hooks it attached, and runs end-to-end tests.\n\n",
+         there which hooks it attached, and runs end-to-end tests. On a processor that is not that of the host, smtptrace is less \
+         optimised than what is shipped; its BPF programs are the same.\n\n",
     );
     kernels(&mut text, tested);
     text.push_str("\n## What is attached\n\n");
