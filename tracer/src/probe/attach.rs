@@ -94,17 +94,21 @@ fn why(error: &AttachError) -> String {
 pub(super) fn cause(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
-        let complaint = log.lines().rev().find(|line| {
-            let line = line.trim();
-            !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification")
-        });
         let mut text = format!("refused by the kernel ({})", io_error.kind());
-        if let Some(complaint) = complaint {
-            let _ = write!(text, ": {}", complaint.trim());
+        if let Some(complaint) = complaint(&log) {
+            let _ = write!(text, ": {complaint}");
         }
         return text;
     }
     innermost(error)
+}
+
+/// The last line of the verifier's `log` that is none of its statistics.
+fn complaint(log: &str) -> Option<&str> {
+    /// `print_verification_stats` in `kernel/bpf/verifier.c`.
+    const STATISTICS: [&str; 3] = ["verification time", "stack depth ", "processed "];
+    let mut lines = log.lines().map(str::trim).rev();
+    lines.find(|line| !line.is_empty() && !STATISTICS.iter().any(|it| line.starts_with(it)))
 }
 
 /// The innermost error, on one line.
@@ -125,6 +129,14 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_verifier_is_quoted_without_its_statistics() {
+        let log = "12: (85) call unknown#162\ninvalid func unknown#162\nverification time 45 usec\n\
+                   stack depth 0+0\nprocessed 12 insns (limit 1000000)\n\n";
+        assert_eq!(complaint(log), Some("invalid func unknown#162"));
+        assert_eq!(complaint("processed 0 insns\n"), None);
+    }
 
     #[test]
     fn errors_that_only_the_kernel_knows_have_words() {
