@@ -23,7 +23,7 @@ const USERS: &str = "root:x:0:0:root:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/
 /// And their groups.
 const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";
 /// What one test program may take in a machine without hardware of its own.
-const LIMIT_SECONDS: u32 = 600;
+const LIMIT_SECONDS: u32 = 1200;
 
 /// What a machine is made of.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ mod tests {
         let plan = plan(&modules, &[&scenario]);
         assert_eq!(
             plan,
-            "module\t/vm/modules/veth.ko\nhooks\nrun\tendings\t600\t/vm/tests/endings\t\
+            "module\t/vm/modules/veth.ko\nhooks\nrun\tendings\t1200\t/vm/tests/endings\t\
              --test-threads=1\t--nocapture\t--skip\tkilled\n"
         );
     }

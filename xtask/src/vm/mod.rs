@@ -51,7 +51,7 @@ impl Extent {
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Quick => 25 * 60,
-            Self::Whole => 60 * 60,
+            Self::Whole => 120 * 60,
         })
     }
 }
