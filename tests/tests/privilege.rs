@@ -221,6 +221,12 @@ fn the_live_view_works_with_nothing_left() {
     check_session(&Recording::read(&recording).unwrap());
 }
 
+/// Whether this may be a kernel that wants `CAP_SYS_ADMIN` of who opens perf events, as Debian's 5.10 does.
+fn has_hardened_perf_events() -> bool {
+    let value = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    value.trim().parse::<i32>().is_ok_and(|value| value > 2)
+}
+
 #[test]
 fn two_capabilities_are_enough_without_root() {
     let needs = [&NEEDS[..], &[Prerequisite::Setpriv]].concat();
@@ -232,9 +238,21 @@ fn two_capabilities_are_enough_without_root() {
     let _server = Server::mail(&lab).unwrap();
     let recording = lab.file("recording.jsonl");
     let port = lab.port().to_string();
-    let arguments = ["--dport", port.as_str()];
-    let command = restricted(&lab, "+bpf,+perfmon");
-    let tracer = Tracer::start_command(command, &recording, &arguments).unwrap();
+    let mut arguments = vec!["--dport", port.as_str()];
+    let start = |arguments: &[&str]| {
+        let command = restricted(&lab, "+bpf,+perfmon");
+        Tracer::start_command(command, &recording, arguments)
+    };
+    let tracer = start(&arguments).or_else(|error| {
+        let reason = format!("{error:#}");
+        assert!(has_hardened_perf_events() && reason.contains("--no-replies"), "{reason}");
+        assert!(reason.contains("kernel.perf_event_paranoid=2"), "{reason}");
+        let reason = reason.lines().next().unwrap_or_default();
+        report_skip("two_capabilities_are_enough_without_root (replies)", reason);
+        arguments.push("--no-replies");
+        start(&arguments)
+    });
+    let tracer = tracer.unwrap();
     // Without CAP_SETPCAP the bounding set cannot be made smaller; nothing can be gained from it.
     for thread in threads(tracer.pid()).unwrap() {
         assert_eq!(thread.capabilities("CapBnd").unwrap(), BPF | PERFMON);
@@ -246,8 +264,11 @@ fn two_capabilities_are_enough_without_root() {
     send(&lab);
     lab.wait_for_ends(PATIENCE).unwrap();
     let run = tracer.stop_cleanly().unwrap();
-    check_session(&run.recording);
+    if !arguments.contains(&"--no-replies") {
+        check_session(&run.recording);
+    }
     let record = run.recording.single().unwrap();
+    assert_eq!(record.known("turns").unwrap(), 10, "EHLO, 2 x 4, QUIT: {}", record.json());
     assert_eq!(record.known("pid").unwrap(), u64::from(std::process::id()));
 }
 

@@ -5,7 +5,7 @@
 //! which wakes nobody before the buffer is half full.
 
 use std::{
-    io,
+    fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
@@ -37,6 +37,17 @@ pub(crate) struct ReplyBuffers {
     writers: Vec<OwnedFd>,
 }
 
+/// What else to do where kernels of some distributions want `CAP_SYS_ADMIN` of who opens perf events.
+fn hardened() -> String {
+    let value = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    match value.trim().parse::<i32>() {
+        Ok(value) if value > 2 => format!(
+            ", and so does CAP_SYS_ADMIN or `sysctl kernel.perf_event_paranoid=2` (it is {value})"
+        ),
+        _ => String::new(),
+    }
+}
+
 impl ReplyBuffers {
     /// Opens a buffer for each CPU and puts what writes to it into `map`.
     pub(crate) fn open(map: Map) -> Result<Self> {
@@ -48,8 +59,10 @@ impl ReplyBuffers {
         let cpus = online_cpus().map_err(|(_, error)| error).context("cannot list the CPUs")?;
         let mut opened = Self::default();
         for cpu in cpus {
-            let failed =
-                || format!("cannot open the reply buffer of CPU {cpu}; --no-replies does without");
+            let failed = || {
+                let remedy = "--no-replies does without";
+                format!("cannot open the reply buffer of CPU {cpu}; {remedy}{}", hardened())
+            };
             let buffer = array.open(cpu, Some(PAGES)).with_context(failed)?;
             let writer = quiet_writer(cpu, buffer.as_fd()).with_context(failed)?;
             put(descriptor.as_fd(), cpu, writer.as_raw_fd()).with_context(failed)?;
