@@ -19,7 +19,7 @@ static MOVED_NS: LazyLock<i128> = LazyLock::new(|| {
     boottime_offset_ns(&offsets).unwrap_or(0)
 });
 
-/// Reads the line `boottime SECONDS NANOSECONDS` of time_namespaces(7).
+/// Reads the line `boottime SECONDS NANOSECONDS` of `time_namespaces(7)`.
 fn boottime_offset_ns(offsets: &str) -> Option<i128> {
     let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
     let mut numbers = line.split_ascii_whitespace().map(|number| number.parse::<i128>().ok());

@@ -32,6 +32,9 @@ use crate::{
 /// Records taken from the ring buffer before the connections they end are passed on.
 const BATCH: usize = 16_384;
 
+/// Hooks without which a connection has no record.
+const LIFE: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
+
 type StateBytes = [u8; size_of::<ConnectionState>()];
 
 /// The kernel side, attached. Dropping it detaches everything.
@@ -44,6 +47,8 @@ pub(crate) struct Kernel {
     stopped: HashMap<MapData, u64, u8>,
     connections: HashMap<MapData, u64, StateBytes>,
     drops: PerCpuArray<MapData, u64>,
+    /// Runs that the kernel skipped, by hook.
+    skipped: BTreeMap<String, u64>,
     undecodable: u64,
     batch: Vec<Event>,
     /// Names of what the records know by number.
@@ -88,6 +93,7 @@ impl Kernel {
             connections: HashMap::try_from(take(&mut ebpf, "CONNECTIONS")?)?,
             drops: PerCpuArray::try_from(take(&mut ebpf, "DROPS")?)?,
             hooks,
+            skipped: BTreeMap::new(),
             undecodable: 0,
             batch: Vec::new(),
             origins,
@@ -215,23 +221,28 @@ impl Kernel {
         held(&self.connections)
     }
 
-    /// Detaches every hook. Run times are kept in the hooks' status.
+    /// Detaches every hook. Run times are kept in the hooks' status, and how many runs were skipped.
     pub(crate) fn detach(&mut self) {
         self.measure();
         self.ebpf = None;
     }
 
-    /// Notes in the hooks' status how often their programs ran and for how long, if the kernel measures
-    /// that.
+    /// Notes how often the programs ran and for how long, if the kernel measures that, and how many runs it
+    /// skipped.
     pub(crate) fn measure(&mut self) {
         let Some(ebpf) = &self.ebpf else { return };
         let mut measured: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        self.skipped.clear();
         for (name, program) in ebpf.programs() {
             let symbol = match name {
                 name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
                 name if name == probe::seed::NEXT => probe::seed::HOOK,
                 name => hook_of(name),
             };
+            let skipped = program.fd().map_or(0, |program| probe::skipped_runs(program.as_fd()));
+            if skipped > 0 {
+                *self.skipped.entry(symbol.to_owned()).or_default() += skipped;
+            }
             let info = program.info().ok().filter(|info| info.run_count() > 0);
             if let Some(info) = info {
                 let (runs, nanos) = measured.entry(symbol).or_default();
@@ -277,9 +288,15 @@ impl Kernel {
         self.undecodable
     }
 
-    /// Counts what the kernel side could not hand over.
+    /// Counts what the kernel side could not hand over; of runs that were skipped those that were last
+    /// [measured](Self::measure).
     pub(crate) fn losses(&mut self) -> Result<Losses> {
         let mut losses = Losses::default();
+        for hook in &mut self.hooks {
+            hook.events_lost = self.skipped.get(&hook.hook).copied().unwrap_or(0);
+            losses.events += hook.events_lost;
+        }
+        let mut connections = 0;
         let rows = [
             (hook::INET_SOCK_SET_STATE, "inet_sock_set_state"),
             (hook::TCP_DESTROY_SOCK, "tcp_destroy_sock"),
@@ -302,13 +319,17 @@ impl Kernel {
                 + count(reason::DECRYPTED_UNREAD)?
                 + count(reason::OPENED_RING_FULL)?
                 + count(reason::REPLY_UNREAD)?;
-            losses.connections += full + closed;
+            connections += full + closed;
             losses.events += events;
             losses.map_full += full;
             if let Some(hook) = self.hooks.iter_mut().find(|it| it.hook == name) {
-                (hook.events_lost, hook.map_full) = (events, full);
+                hook.events_lost += events;
+                hook.map_full = full;
             }
         }
+        // It may have been where a connection opened or ended, or one that is not traced.
+        let skips_life = LIFE.iter().any(|hook| self.skipped.contains_key(*hook));
+        losses.connections = (!skips_life).then_some(connections);
         Ok(losses)
     }
 
@@ -331,8 +352,8 @@ pub(crate) struct Losses {
     pub(crate) events: u64,
     /// Times the map of connections was full.
     pub(crate) map_full: u64,
-    /// Connections without a record.
-    pub(crate) connections: u64,
+    /// Connections without a record; `None` if that cannot be known.
+    pub(crate) connections: Option<u64>,
 }
 
 /// The connections in the map of the kernel side.

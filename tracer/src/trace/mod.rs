@@ -352,7 +352,7 @@ impl Trace {
             events_lost: losses.events,
             map_full: losses.map_full + self.table.full(),
             undecodable: self.kernel.undecodable(),
-            connections_lost: (self.kernel.undecodable() == 0).then_some(losses.connections),
+            connections_lost: losses.connections.filter(|_| self.kernel.undecodable() == 0),
             midlife: 0, // the report counts them
             unreadable_lines: 0,
             unfinished_recordings: 0,
