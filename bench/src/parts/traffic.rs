@@ -16,9 +16,9 @@ use crate::{
 const METHOD: &str = "\
 Method: the same traffic without and with a tool, in turns; each pair gives one ratio, and the median of
 the ratios is shown with its range. A loss is above 0. `none` is no tool against no tool: what the machine's
-own noise looks like. CPU is that of the whole machine for the same traffic (/proc/stat), which is less noisy than the rate;
-where processors are left over it is all that a tool costs. The tools that capture packets do so in the
-sender's namespace, with the port as filter.";
+own noise looks like. CPU is that of the whole machine for the same traffic (/proc/stat): where processors
+are left over, it is all that a tool costs. The tools that capture packets do so in the sender's namespace,
+with the port as filter.";
 
 pub(crate) fn measure(options: &CommandLine) -> Result<String> {
     let mut text = format!("{METHOD}\n");
