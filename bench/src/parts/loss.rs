@@ -4,7 +4,7 @@ use std::{
     fmt::Write as _,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, anyhow};
@@ -15,9 +15,16 @@ use tests::{
     tracer::Tracer,
 };
 
-use crate::command_line::CommandLine;
+use crate::{
+    command_line::CommandLine,
+    crowd::{self, Crowd},
+};
 
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Connections that are open at the same time, and room for them.
+const OPEN: usize = 100_000;
+const ROOM: &str = "131072";
 
 const METHOD: &str = "\
 Method: sessions (connect, greeting, QUIT) as fast as asked or as the machine can, counted by the client.
@@ -63,12 +70,29 @@ pub(crate) fn measure(options: &CommandLine) -> Result<String> {
     writeln!(text, "|---|---|---|---|---|---|---|")?;
     for hardship in Hardship::ALL {
         eprintln!("{}", hardship.name());
-        text.push_str(&row(options, hardship)?);
+        text.push_str(&storm(options, hardship)?);
     }
+    eprintln!("crowd");
+    text.push_str(&crowd(options)?);
     Ok(text)
 }
 
-fn row(options: &CommandLine, hardship: Hardship) -> Result<String> {
+/// Many connections that are open at the same time, and end together.
+fn crowd(options: &CommandLine) -> Result<String> {
+    let lab = Lab::up()?;
+    let count = crowd::that_fit(options.scaled(OPEN))?;
+    let tracer =
+        Tracer::start_with(&lab, &["--max-destinations", "100", "--max-connections", ROOM])?;
+    let crowd = Crowd::open(&lab, count)?;
+    let start = Instant::now();
+    drop(crowd);
+    lab.wait_for_ends(PATIENCE)?;
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    let name = format!("{count} open at a time, then all closed");
+    afterwards(&lab, tracer, &name, count as u64, rate)
+}
+
+fn storm(options: &CommandLine, hardship: Hardship) -> Result<String> {
     let lab = Lab::up()?;
     let server = GreetingServer::start(&lab)?;
     let mut arguments = vec!["--max-destinations", "100"];
@@ -98,21 +122,25 @@ fn row(options: &CommandLine, hardship: Hardship) -> Result<String> {
         over.store(true, Ordering::Relaxed);
         load
     })?;
+    drop(server);
+    afterwards(&lab, tracer, hardship.name(), load.connections, load.rate())
+}
+
+/// Ordinary traffic after `sessions` of hardship at `rate` per second; then the row on both.
+fn afterwards(lab: &Lab, tracer: Tracer, name: &str, sessions: u64, rate: f64) -> Result<String> {
     lab.wait_for_ends(PATIENCE)?;
     let before = recorded(&tracer)?;
-    let after = load::generate(&lab, 100, Duration::from_secs(1))?;
+    let server = GreetingServer::start(lab)?;
+    let after = load::generate(lab, 100, Duration::from_secs(1))?;
     lab.wait_for_ends(PATIENCE)?;
     drop(server);
     let run = tracer.stop()?;
     let all = run.recording.connections.len() as u64;
     let lost = run.recording.trust("connections_lost")?.unwrap_or(0);
-    let total = load.connections + after.connections;
+    let total = sessions + after.connections;
     let verdict = if all + lost == total { "right" } else { "WRONG" };
     Ok(format!(
-        "| {} | {} | {:.0} | {} | {lost} | {verdict} ({} of {total}) | {} of {} |\n",
-        hardship.name(),
-        load.connections,
-        load.rate(),
+        "| {name} | {sessions} | {rate:.0} | {} | {lost} | {verdict} ({} of {total}) | {} of {} |\n",
         all - after.connections.min(all),
         all + lost,
         all.saturating_sub(before).min(after.connections),
