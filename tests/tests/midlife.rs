@@ -73,12 +73,11 @@ fn connecting(namespace: &Namespace, to: SocketAddr) -> Socket {
     namespace.enter(COMM, connect).unwrap()
 }
 
-fn wait_for_records(tracer: &Tracer, count: usize) {
+fn wait_for_records(tracer: &Tracer, count: usize) -> anyhow::Result<()> {
     wait::until("records", PATIENCE, || {
         let records = tracer.recording_so_far()?.connections.len();
         Ok((records >= count).then_some(()))
     })
-    .unwrap();
 }
 
 fn assert_null(record: &Record, names: &[&str]) {
@@ -173,7 +172,7 @@ fn sessions_of_every_kind(iterator: &str) {
     new.quit().unwrap();
     let waiting_pid = waiting.pid();
     drop(waiting);
-    wait_for_records(&tracer, 8);
+    wait_for_records(&tracer, 8).unwrap();
     let run = tracer.stop_cleanly().unwrap();
 
     let mut records: HashMap<SocketAddr, &Record> = HashMap::new();
@@ -335,10 +334,9 @@ fn around_the_start(iterator: &str) {
         (lives, before, after, tracer)
     });
     let alive = lives.iter().filter(|life| life.until > after).count();
-    let recorded = wait::until("records", PATIENCE, || {
-        Ok((tracer.recording_so_far()?.connections.len() >= alive).then_some(()))
-    });
+    let recorded = wait_for_records(&tracer, alive);
     let run = tracer.stop().unwrap();
+    assert!(run.status.success(), "{}", run.stderr);
     if run.recording.trust("connections_lost").unwrap().is_none() {
         // Runs for sockets that are not traced count too: so nothing can be demanded.
         let reason =

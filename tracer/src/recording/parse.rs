@@ -21,7 +21,7 @@ use tracer_analysis::recording::{Line, LineError};
 use super::read::Found;
 
 /// Longest line that is read; a longer one is counted as unreadable.
-const LONGEST_LINE: u64 = 1 << 20;
+pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
 /// Text of a piece, in bytes; the last line may go beyond.
 const PIECE: usize = 128 << 10;

@@ -14,10 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tracer_analysis::{recording::Line, utc::Utc};
 
-use super::parse;
-
-/// The first line is not longer.
-const LONGEST_LINE: u64 = 1 << 20;
+use super::parse::{self, LONGEST_LINE};
 
 /// The name under which stdin is read.
 const STDIN: &str = "-";
