@@ -14,6 +14,7 @@ pub mod dialogue;
 pub mod errno;
 pub mod mta;
 pub mod origin;
+mod own_json;
 pub mod recording;
 pub mod report;
 pub mod selection;

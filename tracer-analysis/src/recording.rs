@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::{Connection, SCHEMA},
+    own_json,
     selection::Selection,
     utc::Utc,
 };
@@ -284,9 +285,9 @@ struct Tag {
 impl Line {
     /// Reads one line.
     pub fn parse(text: &str) -> Result<Self, LineError> {
-        // Nearly all lines are connections, and they begin so.
+        // Nearly all lines are connections of our own, and they begin so.
         if text.starts_with("{\"kind\":\"connection\"")
-            && let Ok(connection) = serde_json::from_str::<Box<Connection>>(text)
+            && let Some(connection) = own_json::read::<Box<Connection>>(text)
             && connection.schema <= SCHEMA
         {
             return Ok(Self::Connection(connection));

@@ -6,7 +6,8 @@ use crate::{
     connection::{Connection, EndCause, Family, SeenFrom, Tls},
     destination::{
         fold::family,
-        histogram::reserve_little,
+        lane::Lane,
+        packed::{unzigzag, zigzag},
         reception::{Reception, refusal},
     },
 };
@@ -14,7 +15,7 @@ use crate::{
 /// Longest time after the end of a connection at which it still matters here: the sliding minute.
 const AFTER_S: i64 = 60;
 
-/// One connection, as the server saw it, in 16 bytes. Durations are in steps of [`STEP_US`].
+/// One connection, as the server saw it. Durations are in steps of [`STEP_US`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Arrival {
     /// When it was established, or tried, in microseconds since 1970, above [`FACT_BITS`] of facts.
@@ -24,8 +25,6 @@ pub(super) struct Arrival {
     /// When it began to stand idle after its last message, after `at`; [`NEVER`] if it did not.
     idle_from: u32,
 }
-
-const _: () = assert!(size_of::<Arrival>() == 16, "there are many");
 
 /// Precision of durations, in microseconds: 32 bits of them are 19 hours.
 const STEP_US: u64 = 16;
@@ -81,6 +80,11 @@ impl Facts {
 }
 
 impl Arrival {
+    #[cfg(test)]
+    pub(super) const fn sample((at_and_facts, held, idle_from): (i64, u32, u32)) -> Self {
+        Self { at_and_facts, held, idle_from }
+    }
+
     fn new(connection: &Connection) -> Self {
         let connect_us = connection.connect_us.unwrap_or(0);
         let at = connection.start.plus_micros(connect_us);
@@ -102,6 +106,22 @@ impl Arrival {
             // As late as the connect of a new connection: see `rests`.
             idle_from: last.map_or(NEVER, |[_, end]| steps(*end).min(NEVER - 1)),
         }
+    }
+
+    /// As it is kept: the end of most rests is close to that of the connection.
+    pub(super) fn packed(&self) -> (i64, [u64; 2]) {
+        let before_end = i64::from(self.held) - i64::from(self.idle_from);
+        let idle = if self.idle_from == NEVER { 0 } else { zigzag(before_end) + 1 };
+        (self.at_and_facts, [self.held.into(), idle])
+    }
+
+    /// What was packed so.
+    pub(super) fn unpacked((at_and_facts, [held, idle]): (i64, [u64; 2])) -> Self {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        let idle_from = idle.checked_sub(1).map_or(NEVER, |before_end| {
+            u32::try_from(i64::from(held) - unzigzag(before_end)).unwrap_or(NEVER)
+        });
+        Self { at_and_facts, held, idle_from }
     }
 
     pub(super) const fn at(&self) -> i64 {
@@ -138,6 +158,16 @@ pub(super) struct Rest {
 }
 
 impl Rest {
+    /// As it is kept.
+    pub(super) fn packed(&self) -> (i64, [u64; 1]) {
+        (self.from, [self.length.into()])
+    }
+
+    /// What was packed so.
+    pub(super) fn unpacked((from, [length]): (i64, [u64; 1])) -> Self {
+        Self { from, length: u32::try_from(length).unwrap_or(u32::MAX) }
+    }
+
     pub(super) fn until(&self) -> i64 {
         self.from.saturating_add(micros(self.length))
     }
@@ -157,22 +187,6 @@ fn spans(connection: &Connection) -> Option<&[[u64; 2]]> {
         (Some(0), _) => Some(&[]),
         (Some(_), Some(spans)) if connection.transaction_spans_omitted == 0 => Some(spans),
         _ => None,
-    }
-}
-
-/// Connections that can stand in for each other, and that the server counts together: of one host and
-/// network namespace, from one address to one port.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Lane {
-    /// A hash of these; its last bit is the family of our address.
-    id: u64,
-    pub(super) arrivals: Vec<Arrival>,
-    pub(super) rests: Vec<Rest>,
-}
-
-impl Lane {
-    pub(super) const fn family(&self) -> Family {
-        if self.id & 1 == 0 { Family::Ipv4 } else { Family::Ipv6 }
     }
 }
 
@@ -210,13 +224,11 @@ impl Arrivals {
         let lane = self.lane(lane_of(connection));
         let mut added = 0;
         if is_kept(arrival.at(), arrival.end(), level) {
-            reserve_little(&mut lane.arrivals);
-            lane.arrivals.push(arrival);
+            lane.add_arrival(arrival);
             added += 1;
         }
         for rest in rests.filter(|rest| is_kept(rest.from, rest.until(), level)) {
-            reserve_little(&mut lane.rests);
-            lane.rests.push(rest);
+            lane.add_rest(rest);
             added += 1;
         }
         self.count += added;
@@ -229,13 +241,10 @@ impl Arrivals {
         let level = self.level.max(other.level);
         self.raise_to(level);
         for theirs in &other.lanes {
-            let lane = self.lane(theirs.id);
-            let before = lane.arrivals.len() + lane.rests.len();
-            let arrivals = theirs.arrivals.iter().filter(|it| is_kept(it.at(), it.end(), level));
-            lane.arrivals.extend(arrivals.copied());
-            let rests = theirs.rests.iter().filter(|it| is_kept(it.from, it.until(), level));
-            lane.rests.extend(rests.copied());
-            self.count += lane.arrivals.len() + lane.rests.len() - before;
+            let lane = self.lane(theirs.id());
+            let before = lane.len();
+            lane.merge(theirs, |from, until| is_kept(from, until, level));
+            self.count += lane.len() - before;
         }
         self.thin();
     }
@@ -256,11 +265,11 @@ impl Arrivals {
     }
 
     fn lane(&mut self, id: u64) -> &mut Lane {
-        let at = match self.lanes.binary_search_by_key(&id, |lane| lane.id) {
+        let at = match self.lanes.binary_search_by_key(&id, Lane::id) {
             Ok(at) => at,
             Err(at) => {
                 self.lanes.reserve_exact(1);
-                self.lanes.insert(at, Lane { id, ..Lane::default() });
+                self.lanes.insert(at, Lane::new(id));
                 at
             }
         };
@@ -279,11 +288,11 @@ impl Arrivals {
         }
         self.level = level;
         for lane in &mut self.lanes {
-            lane.arrivals.retain(|it| is_kept(it.at(), it.end(), level));
-            lane.rests.retain(|it| is_kept(it.from, it.until(), level));
+            let all = std::mem::replace(lane, Lane::new(lane.id()));
+            lane.merge(&all, |from, until| is_kept(from, until, level));
         }
-        self.lanes.retain(|lane| !lane.arrivals.is_empty() || !lane.rests.is_empty());
-        self.count = self.lanes.iter().map(|lane| lane.arrivals.len() + lane.rests.len()).sum();
+        self.lanes.retain(|lane| lane.len() > 0);
+        self.count = self.lanes.iter().map(Lane::len).sum();
     }
 }
 

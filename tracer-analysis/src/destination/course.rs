@@ -1,6 +1,6 @@
 //! How many connections were opened, and how often a server said 421, over time.
 
-use crate::{connection::Connection, destination::histogram::reserve_little, utc::Utc};
+use crate::{connection::Connection, destination::bucket::reserve_little, utc::Utc};
 
 /// Counts over time in bounded memory.
 ///

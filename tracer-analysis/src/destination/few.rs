@@ -1,15 +1,15 @@
 //! Maps that have few keys as a rule.
 
-use std::{borrow::Borrow, collections::BTreeMap};
+use std::{borrow::Borrow, collections::BTreeMap, mem};
 
 /// A map as a sorted list: it takes no more memory than its entries do, where a `BTreeMap` makes room for
 /// eleven at once. For few keys only: each new one moves those behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Few<K, V>(Vec<(K, V)>);
+pub struct Few<K, V>(Box<[(K, V)]>);
 
 impl<K, V> Default for Few<K, V> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(Box::default())
     }
 }
 
@@ -38,8 +38,10 @@ impl<K: Ord, V> Few<K, V> {
         V: Default,
     {
         let at = self.find(key).unwrap_or_else(|at| {
-            self.0.reserve_exact(1);
-            self.0.insert(at, (key.to_owned(), V::default()));
+            let mut entries = mem::take(&mut self.0).into_vec();
+            entries.reserve_exact(1);
+            entries.insert(at, (key.to_owned(), V::default()));
+            self.0 = entries.into_boxed_slice();
             at
         });
         &mut self.0[at].1

@@ -9,13 +9,13 @@ use hdrhistogram::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::destination::packed::Packed;
+use crate::destination::{
+    bucket::{Bucket, count_in, index_of, union},
+    packed::Packed,
+};
 
 /// Significant decimal digits of a histogram: a quantile is at most 1 % too high.
 const DIGITS: u8 = 2;
-
-/// Buckets of each doubling of the value, as in an HDR histogram of two digits.
-const HALF: u64 = 128;
 
 /// A set of measured values that answers quantiles, in little memory.
 ///
@@ -24,10 +24,21 @@ const HALF: u64 = 128;
 /// histogram of two significant digits, of which only those in use take memory; a quantile is then
 /// up to 1 % too high, never too low. Count, sum, minimum and maximum are always exact.
 #[derive(Clone, Default)]
-pub struct Distribution {
-    /// All values, each at most `u32::MAX`; empty once they are counted.
-    kept: Packed,
-    counted: Option<Box<Counted>>,
+pub struct Distribution(Values);
+
+#[derive(Clone)]
+enum Values {
+    /// All of them, each at most `u32::MAX`.
+    Kept(Packed),
+    Counted(Box<Counted>),
+}
+
+const _: () = assert!(size_of::<Values>() == 24, "there are many, most of them empty");
+
+impl Default for Values {
+    fn default() -> Self {
+        Self::Kept(Packed::default())
+    }
 }
 
 /// More values than are kept.
@@ -43,7 +54,11 @@ struct Counted {
 
 impl PartialEq for Distribution {
     fn eq(&self, other: &Self) -> bool {
-        self.kept.sorted() == other.kept.sorted() && self.counted == other.counted
+        match (&self.0, &other.0) {
+            (Values::Kept(ours), Values::Kept(theirs)) => ours.sorted() == theirs.sorted(),
+            (Values::Counted(ours), Values::Counted(theirs)) => ours == theirs,
+            _ => false,
+        }
     }
 }
 
@@ -52,7 +67,12 @@ impl Eq for Distribution {}
 /// The same for the same values, in whichever order they came.
 impl fmt::Debug for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Distribution").field(&self.kept.sorted()).field(&self.counted).finish()
+        let mut tuple = f.debug_tuple("Distribution");
+        match &self.0 {
+            Values::Kept(kept) => tuple.field(&kept.sorted()),
+            Values::Counted(counted) => tuple.field(counted),
+        };
+        tuple.finish()
     }
 }
 
@@ -67,40 +87,46 @@ impl Distribution {
     /// Adds a value.
     pub fn record(&mut self, value: u64) {
         let value = value.min(Self::BOUND);
-        let is_kept = value <= u32::MAX.into() && !self.kept.has(Self::KEPT);
-        if is_kept && self.counted.is_none() {
-            self.kept.push(value);
-        } else {
-            self.counted().record(value);
+        match &mut self.0 {
+            Values::Kept(kept) if value <= u32::MAX.into() && !kept.has(Self::KEPT) => {
+                kept.push(value);
+            }
+            _ => self.count_with(|counted| counted.record(value)),
         }
     }
 
     /// Adds all values of `other`.
     pub fn merge(&mut self, other: &Self) {
-        match &other.counted {
-            _ if self.kept.is_empty() && self.counted.is_none() => self.clone_from(other),
-            None => self.extend(other.kept.iter()),
-            Some(theirs) => self.counted().merge(theirs),
+        match (&self.0, &other.0) {
+            (Values::Kept(kept), _) if kept.is_empty() => self.clone_from(other),
+            (_, Values::Kept(theirs)) => self.extend(theirs.iter()),
+            (_, Values::Counted(theirs)) => self.count_with(|counted| counted.merge(theirs)),
         }
     }
 
     /// How many values there are.
     pub fn count(&self) -> u64 {
-        self.counted.as_ref().map_or_else(|| self.kept.len() as u64, |it| it.count)
+        match &self.0 {
+            Values::Kept(kept) => kept.len() as u64,
+            Values::Counted(counted) => counted.count,
+        }
     }
 
     /// Sum of the values; exact.
     pub fn sum(&self) -> u64 {
-        self.counted.as_ref().map_or_else(|| self.kept.iter().sum(), |it| it.sum)
+        match &self.0 {
+            Values::Kept(kept) => kept.iter().sum(),
+            Values::Counted(counted) => counted.sum,
+        }
     }
 
     /// How many values are not above `value`, as far as they are told apart: those in the bucket that
     /// `value` falls in (up to 0.8 % above it) count. Further values never make it less.
     pub fn at_most(&self, value: u64) -> u64 {
         let last = index_of(value.min(Self::BOUND));
-        match &self.counted {
-            None => self.kept.iter().filter(|kept| index_of(*kept) <= last).count() as u64,
-            Some(counted) => {
+        match &self.0 {
+            Values::Kept(kept) => kept.iter().filter(|kept| index_of(*kept) <= last).count() as u64,
+            Values::Counted(counted) => {
                 let buckets = counted.buckets.iter().take_while(|bucket| bucket.index() <= last);
                 buckets.map(|bucket| bucket.count()).sum()
             }
@@ -109,12 +135,18 @@ impl Distribution {
 
     /// Smallest value; `None` if there is none.
     pub fn min(&self) -> Option<u64> {
-        self.counted.as_ref().map_or_else(|| self.kept.iter().min(), |it| Some(it.min))
+        match &self.0 {
+            Values::Kept(kept) => kept.iter().min(),
+            Values::Counted(counted) => Some(counted.min),
+        }
     }
 
     /// Largest value; `None` if there is none.
     pub fn max(&self) -> Option<u64> {
-        self.counted.as_ref().map_or_else(|| self.kept.iter().max(), |it| Some(it.max))
+        match &self.0 {
+            Values::Kept(kept) => kept.iter().max(),
+            Values::Counted(counted) => Some(counted.max),
+        }
     }
 
     /// The smallest value that at least the share `q` (0 to 1) of all values does not exceed; `None`
@@ -125,12 +157,16 @@ impl Distribution {
     }
 
     fn quantiles_at<const N: usize>(&self, shares: [f64; N]) -> [Option<u64>; N] {
-        let Some(counted) = &self.counted else {
-            let values = self.kept.sorted();
-            return shares.map(|q| values.get(rank(q, values.len())?).copied());
-        };
-        let count = usize::try_from(counted.count).unwrap_or(usize::MAX);
-        shares.map(|q| counted.value(rank(q, count)? as u64))
+        match &self.0 {
+            Values::Kept(kept) => {
+                let values = kept.sorted();
+                shares.map(|q| values.get(rank(q, values.len())?).copied())
+            }
+            Values::Counted(counted) => {
+                let count = usize::try_from(counted.count).unwrap_or(usize::MAX);
+                shares.map(|q| counted.value(rank(q, count)? as u64))
+            }
+        }
     }
 
     /// Count, extremes, quantiles, and the histogram itself for export. Takes about 50 µs.
@@ -147,20 +183,26 @@ impl Distribution {
 
     /// The values in ascending order, as far as they are told apart.
     pub fn spans(&self) -> impl Iterator<Item = Span> + '_ {
-        let kept = self.kept.sorted().into_iter();
-        let kept = kept.map(|value| Span { lowest: value, highest: value, count: 1 });
-        kept.chain(self.counted.iter().flat_map(|counted| counted.spans()))
+        let (kept, counted) = match &self.0 {
+            Values::Kept(kept) => (kept.sorted(), None),
+            Values::Counted(counted) => (Vec::new(), Some(counted)),
+        };
+        let kept = kept.into_iter().map(|value| Span { lowest: value, highest: value, count: 1 });
+        kept.chain(counted.into_iter().flat_map(|counted| counted.spans()))
     }
 
-    /// As counts, which the kept values become if they are not.
-    fn counted(&mut self) -> &mut Counted {
-        let kept = std::mem::take(&mut self.kept);
-        self.counted.get_or_insert_with(|| {
-            let none = Counted { count: 0, sum: 0, min: u64::MAX, max: 0, buckets: Vec::new() };
-            let mut counted = Box::new(none);
-            kept.iter().for_each(|value| counted.record(value));
-            counted
-        })
+    /// Adds to the counts, which the kept values become if they are not.
+    fn count_with(&mut self, add: impl FnOnce(&mut Counted)) {
+        match &mut self.0 {
+            Values::Counted(counted) => add(counted),
+            Values::Kept(kept) => {
+                let none = Counted { count: 0, sum: 0, min: u64::MAX, max: 0, buckets: Vec::new() };
+                let mut counted = Box::new(none);
+                kept.iter().for_each(|value| counted.record(value));
+                add(&mut counted);
+                self.0 = Values::Counted(counted);
+            }
+        }
     }
 
     /// The histogram in the V2 deflate format of `HdrHistogram`, in base64; `None` if it is empty.
@@ -283,89 +325,4 @@ impl HistogramSummary {
         let recorded = histogram.iter_recorded();
         Some(recorded.map(|it| (value(it.value_iterated_to()), it.count_at_value())).collect())
     }
-}
-
-/// A bucket and a count of values in it, in one integer: they sort by bucket, then by count.
-///
-/// A bucket with more values than fit stands in several, of which only the first is not full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Bucket(u32);
-
-impl Bucket {
-    /// Bits of the count. The other 13 hold the index: there are 47 times 128 buckets up to
-    /// [`Distribution::BOUND`].
-    const COUNT_BITS: u32 = 19;
-    const FULL: u64 = (1 << Self::COUNT_BITS) - 1;
-
-    /// `count` values, at most [`Self::FULL`], in bucket number `index`.
-    const fn new(index: u32, count: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "the count is at most FULL")]
-        Self(
-            index << Self::COUNT_BITS
-                | (if count > Self::FULL { Self::FULL } else { count }) as u32,
-        )
-    }
-
-    const fn index(self) -> u32 {
-        self.0 >> Self::COUNT_BITS
-    }
-
-    const fn count(self) -> u64 {
-        self.0 as u64 & Self::FULL
-    }
-
-    /// The smallest value that falls in it.
-    fn lowest(self) -> u64 {
-        let index = u64::from(self.index());
-        let shift = (index / HALF).saturating_sub(1);
-        (index - shift * HALF) << shift
-    }
-
-    /// The largest value that falls in it.
-    fn highest(self) -> u64 {
-        let index = u64::from(self.index());
-        let shift = (index / HALF).saturating_sub(1);
-        ((index - shift * HALF + 1) << shift) - 1
-    }
-}
-
-/// Makes room for another item; for less more than `Vec` does, because there are many small ones.
-pub(super) fn reserve_little<T>(items: &mut Vec<T>) {
-    if items.len() == items.capacity() {
-        items.reserve_exact(items.len() / 8 + 4);
-    }
-}
-
-/// Number of the bucket of a value: below 256 the value itself, above that its 8 leading bits.
-fn index_of(value: u64) -> u32 {
-    let shift = value.checked_ilog2().unwrap_or(0).saturating_sub(HALF.ilog2());
-    u32::try_from(u64::from(shift) * HALF + (value >> shift)).unwrap_or(u32::MAX)
-}
-
-/// Counts one value in its bucket.
-fn count_in(buckets: &mut Vec<Bucket>, value: u64) {
-    let index = index_of(value);
-    let at = buckets.partition_point(|bucket| bucket.index() < index);
-    match buckets.get_mut(at) {
-        Some(bucket) if bucket.index() == index && bucket.count() < Bucket::FULL => bucket.0 += 1,
-        _ => {
-            reserve_little(buckets);
-            buckets.insert(at, Bucket::new(index, 1));
-        }
-    }
-}
-
-/// The sum of two ascending lists of buckets.
-fn union(a: &[Bucket], b: &[Bucket]) -> Vec<Bucket> {
-    let mut all = [a, b].concat();
-    all.sort_unstable();
-    let mut sum = Vec::with_capacity(a.len().max(b.len()));
-    for same in all.chunk_by(|a, b| a.index() == b.index()) {
-        let index = same[0].index();
-        let count: u64 = same.iter().map(|bucket| bucket.count()).sum();
-        let rest = count % Bucket::FULL;
-        sum.extend((rest > 0).then(|| Bucket::new(index, rest)));
-        sum.extend((0..count / Bucket::FULL).map(|_| Bucket::new(index, Bucket::FULL)));
-    }
-    sum
 }

@@ -1,7 +1,5 @@
 //! Idle gaps of the connections of one set, and what became of them.
 
-use std::collections::BTreeMap;
-
 use crate::{
     connection::{Connection, EndCause, EndDuring, EndSuspect},
     destination::{Distribution, Few, IdleLimit, Observed},
@@ -269,12 +267,8 @@ impl IdleGaps {
     /// Gaps by length, in ascending order: lengths that are not exact are rounded down for the living and
     /// up for the dead, so a bracket is never too narrow.
     fn outcomes(&self, untested: bool) -> Vec<Observed> {
-        let mut by_time: BTreeMap<u64, Observed> = BTreeMap::new();
-        let mut put = |time_us, died, left| {
-            let at = by_time.entry(time_us).or_insert(Observed { time_us, died: 0, left: 0 });
-            at.died += died;
-            at.left += left;
-        };
+        let mut all = Vec::new();
+        let mut put = |time_us, died, left| all.push(Observed { time_us, died, left });
         let untested = untested.then_some(&self.untested);
         for gaps in [&self.survived, &self.closed_by_server].into_iter().chain(untested) {
             for span in gaps.spans() {
@@ -288,7 +282,16 @@ impl IdleGaps {
                 put(if shortest { span.lowest } else { span.highest }, span.count, 0);
             }
         }
-        by_time.into_values().collect()
+        all.sort_unstable_by_key(|it| it.time_us);
+        all.dedup_by(|next, kept| {
+            let same = next.time_us == kept.time_us;
+            if same {
+                kept.died += next.died;
+                kept.left += next.left;
+            }
+            same
+        });
+        all
     }
 }
 

@@ -83,12 +83,7 @@ struct Split {
     at: usize,
     below: Tally,
     above: Tally,
-}
-
-impl Split {
-    fn likelihood(&self) -> f64 {
-        self.below.likelihood() + self.above.likelihood()
-    }
+    likelihood: f64,
 }
 
 impl IdleLimit {
@@ -99,12 +94,12 @@ impl IdleLimit {
         let best = splits
             .iter()
             .filter(|it| outcomes[it.at].died > 0 && it.above.dead_share() >= DEAD_ABOVE)
-            .reduce(|best, it| if it.likelihood() > best.likelihood() { it } else { best })?;
+            .reduce(|best, it| if it.likelihood > best.likelihood { it } else { best })?;
         if best.above.dead < 2 && best.below.alive == 0 {
             return None; // one session, which died
         }
-        let enough = best.likelihood() - INTERVAL_LOSS;
-        let likely = || splits.iter().filter(|it| it.likelihood() >= enough).map(|it| it.at);
+        let enough = best.likelihood - INTERVAL_LOSS;
+        let likely = || splits.iter().filter(|it| it.likelihood >= enough).map(|it| it.at);
         let (first, last) = (likely().min()?, likely().max()?);
         let before = |at: usize| at.checked_sub(1).map_or(0, |at| outcomes[at].time_us);
         let living = outcomes[..best.at].iter().rev().find(|it| it.left > 0);
@@ -125,11 +120,16 @@ fn splits(outcomes: &[Observed]) -> impl Iterator<Item = Split> {
     let mut below = Tally::default();
     let each = outcomes.iter().enumerate().map(move |(at, it)| {
         let above = Tally { alive: all.alive - below.alive, dead: all.dead - below.dead };
-        let split = Split { at, below, above };
+        let cut = (at, below, above);
         below = below.plus(it);
-        split
+        cut
     });
-    each.filter(|it| it.above.dead_share() > it.below.dead_share())
+    each.filter(|(_, below, above)| above.dead_share() > below.dead_share()).map(
+        |(at, below, above)| {
+            let likelihood = below.likelihood() + above.likelihood();
+            Split { at, below, above, likelihood }
+        },
+    )
 }
 
 /// See [`IdleLimit::chance`]. Each share that had to be fitted counts against the limit, as in Akaike's
@@ -138,7 +138,7 @@ fn chance(outcomes: &[Observed], limit: &Split) -> f64 {
     let fitted = u8::from(limit.below.is_mixed()) + u8::from(limit.above.is_mixed());
     let per_gap = Tally::of(outcomes).likelihood();
     let without = per_gap.max(constant_rate(outcomes));
-    (without - limit.likelihood() + f64::from(fitted)).exp().min(1.0)
+    (without - limit.likelihood + f64::from(fitted)).exp().min(1.0)
 }
 
 /// Log-likelihood of deaths that come at a constant rate while a session idles, with the rate that fits
@@ -158,6 +158,9 @@ fn constant_rate(outcomes: &[Observed]) -> f64 {
     let (mut low, mut high) = (1e-12_f64, 1e7_f64);
     for _ in 0..120 {
         let middle = (low * high).sqrt();
+        if middle <= low || middle >= high {
+            break; // there is no number between them
+        }
         if slope(middle) > 0.0 { low = middle } else { high = middle }
     }
     let died = dead().map(|it| it.died as f64 * (-(-low * seconds(it)).exp_m1()).ln());

@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod arrivals;
+mod bucket;
 mod cost;
 mod course;
 mod few;
@@ -16,6 +17,7 @@ mod histogram;
 mod idle;
 mod idle_limit;
 mod key;
+mod lane;
 mod messages;
 mod minutes;
 mod packed;

@@ -10,14 +10,13 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Bytes that a number takes at most.
-    const LONGEST: usize = 10;
-
     /// Adds a number.
     pub(super) fn push(&mut self, mut value: u64) {
-        // There are many small ones: less room in advance than `Vec` would make.
-        if self.bytes.capacity() - self.bytes.len() < Self::LONGEST {
-            self.bytes.reserve_exact(self.bytes.len() / 8 + 2 * Self::LONGEST);
+        let len = self.bytes.len() + bytes_of(value);
+        if len > self.bytes.capacity() {
+            // There are many small ones: less room in advance than `Vec` would make.
+            let room = whole_chunk(len + len / 4);
+            self.bytes.reserve_exact(room - self.bytes.len());
         }
         while value >= 0x80 {
             self.bytes.push(value.to_le_bytes()[0] | 0x80);
@@ -58,20 +57,49 @@ impl Packed {
     }
 }
 
-/// Integers of which neighbours are close to each other: each is packed as its difference to the one before.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Deltas {
+/// Bytes that a number takes.
+const fn bytes_of(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// The least room, of `bytes` or more, of which an allocator that gives multiples of 16 bytes, 8 of them for
+/// itself, as that of glibc does, leaves nothing unused.
+const fn whole_chunk(bytes: usize) -> usize {
+    (bytes + 8).next_multiple_of(16) - 8
+}
+
+/// A small number for a small integer of either sign.
+pub(super) const fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63).cast_unsigned()
+}
+
+/// The integer of which [`zigzag`] made this number.
+pub(super) const fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -((number & 1).cast_signed())
+}
+
+/// Integers of which neighbours are close to each other, with `N` small numbers beside each: an integer is
+/// packed as its difference to the one before.
+#[derive(Debug, Clone)]
+pub(super) struct Deltas<const N: usize> {
     packed: Packed,
     last: i64,
     len: usize,
 }
 
-impl Deltas {
-    /// Adds an integer.
-    pub(super) fn push(&mut self, value: i64) {
-        let delta = value.wrapping_sub(self.last);
-        // Small ones, of either sign, become small.
-        self.packed.push((delta << 1 ^ delta >> 63).cast_unsigned());
+impl<const N: usize> Default for Deltas<N> {
+    fn default() -> Self {
+        Self { packed: Packed::default(), last: 0, len: 0 }
+    }
+}
+
+impl<const N: usize> Deltas<N> {
+    /// Adds an integer and the numbers beside it.
+    pub(super) fn push(&mut self, value: i64, beside: [u64; N]) {
+        self.packed.push(zigzag(value.wrapping_sub(self.last)));
+        for number in beside {
+            self.packed.push(number);
+        }
         self.last = value;
         self.len += 1;
     }
@@ -81,20 +109,24 @@ impl Deltas {
         self.len
     }
 
-    /// The integers, in the order in which they were added.
-    pub(super) fn iter(&self) -> impl Iterator<Item = i64> + '_ {
-        self.packed.iter().scan(0_i64, |last, delta| {
-            let delta = (delta >> 1).cast_signed() ^ -((delta & 1).cast_signed());
-            *last = last.wrapping_add(delta);
-            Some(*last)
+    /// The integers and what stands beside them, in the order in which they were added.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, [u64; N])> + '_ {
+        let (mut numbers, mut last) = (self.packed.iter(), 0_i64);
+        std::iter::from_fn(move || {
+            last = last.wrapping_add(unzigzag(numbers.next()?));
+            let mut beside = [0; N];
+            for number in &mut beside {
+                *number = numbers.next()?;
+            }
+            Some((last, beside))
         })
     }
 }
 
-impl FromIterator<i64> for Deltas {
-    fn from_iter<T: IntoIterator<Item = i64>>(values: T) -> Self {
+impl<const N: usize> FromIterator<(i64, [u64; N])> for Deltas<N> {
+    fn from_iter<T: IntoIterator<Item = (i64, [u64; N])>>(values: T) -> Self {
         let mut deltas = Self::default();
-        values.into_iter().for_each(|value| deltas.push(value));
+        values.into_iter().for_each(|(value, beside)| deltas.push(value, beside));
         deltas
     }
 }
@@ -124,10 +156,19 @@ mod tests {
 
         #[test]
         fn integers_come_back(
-            values in prop::collection::vec((any::<i64>(), 0..64_u32).prop_map(|(n, shift)| n >> shift), 0..50)
+            values in prop::collection::vec((any::<i64>(), 0..64_u32).prop_map(|(n, shift)| n >> shift), 0..50),
+            beside in any::<[u64; 2]>(),
         ) {
-            let deltas: Deltas = values.iter().copied().collect();
-            prop_assert_eq!(deltas.iter().collect::<Vec<_>>(), values);
+            let rows: Vec<_> = values.into_iter().map(|value| (value, beside)).collect();
+            let deltas: Deltas<2> = rows.iter().copied().collect();
+            prop_assert_eq!(deltas.len(), rows.len());
+            prop_assert_eq!(deltas.iter().collect::<Vec<_>>(), rows);
+        }
+
+        #[test]
+        fn room_is_a_whole_chunk(bytes in 0..100_000_usize) {
+            let room = whole_chunk(bytes);
+            prop_assert!((bytes..bytes + 16).contains(&room) && (room + 8).is_multiple_of(16));
         }
     }
 }

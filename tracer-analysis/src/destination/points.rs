@@ -33,11 +33,11 @@ impl Point {
 
 /// Points in the order in which they were added.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Points(Deltas);
+pub(super) struct Points(Deltas<0>);
 
 impl Points {
     pub(super) fn push(&mut self, point: Point) {
-        self.0.push(point.0);
+        self.0.push(point.0, []);
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -45,7 +45,7 @@ impl Points {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Point> + '_ {
-        self.0.iter().map(Point)
+        self.0.iter().map(|(point, [])| Point(point))
     }
 
     pub(super) fn sorted(&self) -> Vec<Point> {
@@ -57,6 +57,6 @@ impl Points {
 
 impl FromIterator<Point> for Points {
     fn from_iter<T: IntoIterator<Item = Point>>(points: T) -> Self {
-        Self(points.into_iter().map(|point| point.0).collect())
+        Self(points.into_iter().map(|point| (point.0, [])).collect())
     }
 }

@@ -4,10 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque};
 
 use crate::{
     connection::Family,
-    destination::{
-        Arrivals, Reception,
-        arrivals::{Arrival, Lane},
-    },
+    destination::{Arrivals, Reception, arrivals::Arrival, lane::Lane},
 };
 
 /// One arrival, and what was there already, as the server counts.
@@ -65,8 +62,7 @@ impl Arrivals {
 }
 
 fn moments(lane: &Lane, complete: bool) -> Vec<Moment> {
-    let mut arrivals = lane.arrivals.clone();
-    arrivals.sort_unstable();
+    let arrivals = lane.sorted_arrivals();
     let mut window = Window::default();
     // Ends of those that are open; arrivals of the last minute.
     let mut open: BinaryHeap<Reverse<i64>> = BinaryHeap::new();
@@ -154,7 +150,7 @@ impl Arrivals {
     pub fn minutes(&self) -> Vec<Minute> {
         let mut minutes: std::collections::BTreeMap<i64, Minute> =
             std::collections::BTreeMap::new();
-        let arrivals = self.lanes.iter().flat_map(|lane| &lane.arrivals);
+        let arrivals = self.lanes.iter().flat_map(Lane::arrivals);
         for arrival in arrivals.filter(|it| self.is_judged(it.at()) && !it.facts().midlife) {
             let facts = arrival.facts();
             let minute = arrival.at().div_euclid(MINUTE_US);

@@ -4,7 +4,8 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::destination::{
     Arrivals, Reception,
-    arrivals::{Arrival, Lane, Rest},
+    arrivals::{Arrival, Rest},
+    lane::Lane,
 };
 
 /// What could have been saved by using connections again.
@@ -37,9 +38,8 @@ impl Arrivals {
 
 /// Gives each new connection the idle time that ends first. That leaves as few as possible without.
 fn missed(lane: &Lane, is_judged: impl Fn(&Arrival) -> bool) -> MissedReuse {
-    let mut arrivals = lane.arrivals.clone();
-    arrivals.sort_unstable();
-    let mut rests = lane.rests.clone();
+    let arrivals = lane.sorted_arrivals();
+    let mut rests: Vec<_> = lane.rests().collect();
     rests.extend(arrivals.iter().filter_map(Arrival::last_rest));
     rests.sort_unstable();
     let mut rests = rests.into_iter().peekable();

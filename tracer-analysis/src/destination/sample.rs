@@ -24,6 +24,7 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         sport: Some(40_000),
         dst,
         dport: 25,
+        dst_is_own: None,
         netns: None,
         netns_name: None,
         cgroup_path: None,

@@ -36,6 +36,15 @@ pub struct Peak {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     points: Points,
+    /// `None` until there is too much; so it is with most destinations.
+    folded: Option<Box<Folded>>,
+    opened: u64,
+    inexact: bool,
+}
+
+/// What was folded of a [`Timeline`].
+#[derive(Debug, Clone, Default)]
+struct Folded {
     /// What was folded of this run; all before `points`.
     blocks: Vec<Block>,
     /// All of earlier runs.
@@ -44,8 +53,12 @@ pub struct Timeline {
     minutes: Minutes,
     /// Connections opened over time, of the points that were folded.
     course: Course,
-    opened: u64,
-    inexact: bool,
+}
+
+impl Folded {
+    fn all_blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().chain(&self.earlier)
+    }
 }
 
 impl Timeline {
@@ -81,7 +94,8 @@ impl Timeline {
 
     fn add_points(&mut self, begin: Point, start: Utc, end: Utc) {
         let end = Point::new(end.max(start.plus_micros(1)), Step::Ended);
-        if self.blocks.last().is_some_and(|folded| end.at().micros() <= folded.last) {
+        let folded = self.folded.as_ref().and_then(|folded| folded.blocks.last());
+        if folded.is_some_and(|folded| end.at().micros() <= folded.last) {
             self.begin_run();
         }
         for point in [begin, end] {
@@ -96,9 +110,12 @@ impl Timeline {
     /// [`Self::shrink`].
     pub fn merge(&mut self, other: &Self) {
         other.points.iter().for_each(|point| self.points.push(point));
-        self.earlier.extend(other.blocks.iter().chain(&other.earlier));
-        self.minutes.merge(&other.minutes);
-        self.course.merge(&other.course);
+        if let Some(theirs) = &other.folded {
+            let folded = self.folded.get_or_insert_default();
+            folded.earlier.extend(theirs.all_blocks());
+            folded.minutes.merge(&theirs.minutes);
+            folded.course.merge(&theirs.course);
+        }
         self.opened += other.opened;
         self.inexact |= other.inexact;
     }
@@ -108,9 +125,11 @@ impl Timeline {
         if self.points.len() > Self::POINTS {
             self.fold_to(Self::POINTS / 2, Self::PRECISION);
         }
-        if self.earlier.len() > Self::BLOCKS {
-            let (blocks, exact) = fold(&self.earlier, &[], 0, Self::PRECISION);
-            self.earlier = blocks;
+        if let Some(folded) = &mut self.folded
+            && folded.earlier.len() > Self::BLOCKS
+        {
+            let (blocks, exact) = fold(&folded.earlier, &[], 0, Self::PRECISION);
+            folded.earlier = blocks;
             self.inexact |= !exact;
         }
     }
@@ -118,7 +137,9 @@ impl Timeline {
     /// Puts what there is aside as an earlier run.
     fn begin_run(&mut self) {
         self.fold_to(0, Self::PRECISION);
-        self.earlier.append(&mut self.blocks);
+        if let Some(folded) = &mut self.folded {
+            folded.earlier.append(&mut folded.blocks);
+        }
         self.shrink();
     }
 
@@ -129,7 +150,8 @@ impl Timeline {
 
     /// The most connections opened in one minute (UTC-aligned).
     pub fn opened_per_minute_peak(&self) -> u64 {
-        let mut minutes = self.minutes.clone();
+        let mut minutes =
+            self.folded.as_ref().map(|folded| folded.minutes.clone()).unwrap_or_default();
         for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
             minutes.count(point.at());
         }
@@ -138,7 +160,8 @@ impl Timeline {
 
     /// Connections opened over time.
     pub fn course(&self) -> Course {
-        let mut course = self.course.clone();
+        let mut course =
+            self.folded.as_ref().map(|folded| folded.course.clone()).unwrap_or_default();
         for point in self.points.iter().filter(|point| point.step() == Step::Opened) {
             course.opened(point.at());
         }
@@ -149,7 +172,7 @@ impl Timeline {
     pub fn peak(&self) -> Peak {
         let points = self.points.sorted();
         let (mut level, mut highest) = (0_i64, 0_i64);
-        let blocks = [&self.blocks[..], &self.earlier].concat();
+        let blocks: Vec<Block> = self.blocks().copied().collect();
         let apart = separate(&blocks, &points, |block| {
             highest = highest.max(level.saturating_add(block.highest));
             level = level.saturating_add(block.sum);
@@ -160,7 +183,7 @@ impl Timeline {
     /// When the first connection began and the last one ended, in microseconds since 1970; `None` if there
     /// was none.
     pub fn range(&self) -> Option<(i64, i64)> {
-        let blocks = self.blocks.iter().chain(&self.earlier).map(|it| (it.first, it.last));
+        let blocks = self.blocks().map(|it| (it.first, it.last));
         let points = self.points.iter().map(|it| (it.at().micros(), it.at().micros()));
         blocks.chain(points).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
@@ -170,7 +193,7 @@ impl Timeline {
     /// folded, a span is as long as the block, and that is an upper bound if [`Self::peak`] is one.
     pub fn levels(&self, mut out: impl FnMut(i64, i64, u64)) {
         let points = self.points.sorted();
-        let blocks = [&self.blocks[..], &self.earlier].concat();
+        let blocks: Vec<Block> = self.blocks().copied().collect();
         let (mut level, mut since) = (0_i64, None);
         separate(&blocks, &points, |block| {
             if let Some(since) = since.filter(|since| *since < block.first) {
@@ -185,6 +208,11 @@ impl Timeline {
         });
     }
 
+    /// All that was folded, in no order.
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.folded.iter().flat_map(|folded| folded.all_blocks())
+    }
+
     /// Folds all points but the newest `keep` into blocks.
     pub(super) fn fold_to(&mut self, keep: usize, precision: u64) {
         let points = self.points.sorted();
@@ -192,13 +220,14 @@ impl Timeline {
         let Some(newest) = cut.checked_sub(1).map(|last| points[last].at()) else { return };
         // Points of one instant stay together: their order is known.
         let cut = points.partition_point(|point| point.at() <= newest);
-        let (folded, kept) = points.split_at(cut);
-        for point in folded.iter().filter(|point| point.step() == Step::Opened) {
-            self.minutes.count(point.at());
-            self.course.opened(point.at());
+        let (oldest, kept) = points.split_at(cut);
+        let folded = self.folded.get_or_insert_default();
+        for point in oldest.iter().filter(|point| point.step() == Step::Opened) {
+            folded.minutes.count(point.at());
+            folded.course.opened(point.at());
         }
-        let (blocks, exact) = fold(&self.blocks, folded, kept.len() as u64, precision);
-        self.blocks = blocks;
+        let (blocks, exact) = fold(&folded.blocks, oldest, kept.len() as u64, precision);
+        folded.blocks = blocks;
         self.inexact |= !exact;
         self.points = kept.iter().copied().collect();
     }

@@ -24,7 +24,7 @@ use super::read::Found;
 pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
 /// Text of a piece, in bytes; the last line may go beyond.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 32 << 10;
 
 /// Pieces of each thread: one that it parses, one whose lines are passed on.
 const PIECES: usize = 2;
