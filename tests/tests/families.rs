@@ -2,16 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tests::{
-    lab::Lab,
+    lab::{Lab, server_v4, server_v6},
     postfix::{self, Postfix},
     prerequisite::{Prerequisite, skipped},
     recording::Record,
     report,
     server::{Script, Server},
-    session::{COMM, Session, SocketKind},
+    session::{COMM, Session, SocketKind, failing_connect},
     sink::Sink,
     tracer::Tracer,
 };
@@ -39,6 +42,7 @@ fn check(record: &Record, family: &str, src: &str, dst: &str, local: SocketAddr,
     assert_eq!(text("dst"), Some(dst), "{}", record.json());
     assert_eq!(record.known("sport").unwrap(), u64::from(local.port()), "{}", record.json());
     assert_eq!(record.known("dport").unwrap(), u64::from(lab.port()), "{}", record.json());
+    assert_eq!(record.json()["dst_is_own"], false, "{}", record.json());
     assert_eq!(record.known("netns").unwrap(), lab.client.inode().unwrap(), "{}", record.json());
     assert_eq!(record.known("pid").unwrap(), u64::from(std::process::id()), "{}", record.json());
     assert_eq!(text("comm"), Some(COMM), "{}", record.json());
@@ -78,6 +82,42 @@ fn ipv4_mapped() {
     let lab = Lab::up().unwrap();
     let (record, local) = trace(&lab, lab.server_v4(), SocketKind::Ipv4Mapped);
     check(&record, "ipv4", "10.71.1.2", "10.71.2.2", local, &lab);
+}
+
+/// Linux takes the first IPv4 address of a device as the source of what goes to its second, so that addresses alone
+/// do not tell.
+#[test]
+fn own_address() {
+    if skipped("own_address", &[Prerequisite::Namespaces, Prerequisite::Tracer]) {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let tracer = Tracer::start(&lab).unwrap();
+    let addresses: [(IpAddr, &str); 2] =
+        [(server_v4(3).into(), "10.71.2.2"), (server_v6(3).into(), "fd71:2::5")];
+    for (address, _) in addresses {
+        let to = SocketAddr::from((address, lab.port()));
+        let refused = failing_connect(&lab.server, to).unwrap();
+        assert_eq!(refused.error.kind(), std::io::ErrorKind::ConnectionRefused);
+        let script = Script::mail_server("220 server.test ESMTP");
+        let _server = Server::start(&lab.server, to, script).unwrap();
+        let mut session = Session::connect(&lab.server, to).unwrap();
+        session.begin().unwrap();
+        session.quit().unwrap();
+        lab.wait_for_ends(Duration::from_secs(5)).unwrap();
+    }
+    let run = tracer.stop_cleanly().unwrap();
+    let records = run.recording.connections;
+    assert_eq!(records.len(), 4, "{records:?}");
+    for (two, (dst, src)) in records.chunks(2).zip(addresses) {
+        let [refused, session] = two else { panic!("{two:?}") };
+        assert_eq!(refused.text("connect_error").unwrap(), Some("ECONNREFUSED"), "{two:?}");
+        assert_eq!(session.text("src").unwrap(), Some(src), "{two:?}");
+        for record in two {
+            assert_eq!(record.text("dst").unwrap(), Some(&*dst.to_string()), "{two:?}");
+            assert_eq!(record.json()["dst_is_own"], true, "{two:?}");
+        }
+    }
 }
 
 /// Postfix tries IPv6 first, gives up and delivers over IPv4: late, and says so nowhere but in its delays.

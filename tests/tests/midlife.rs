@@ -193,6 +193,7 @@ fn sessions_of_every_kind(iterator: &str) {
     for record in [idle, busy, reset, left_open, half_closed, in_vain, ungreeted, waiting] {
         let json = record.json();
         assert_eq!(record.text("seen_from").unwrap(), Some("midlife"), "{json}");
+        assert_eq!(json["dst_is_own"], false, "{json}");
         assert_null(record, &["connect_us", "lifetime_us", "connect_error"]);
         let of_router = [busy, waiting].iter().any(|it| std::ptr::eq(*it, record));
         let netns = if of_router { router } else { client };

@@ -109,11 +109,8 @@ fn kind_and_number_are_named() {
         return;
     }
     let lab = Lab::up().unwrap();
-    // The last has a server for this host's own connections: to IPv6 they come from the same address.
-    let address = |n: u8| match n {
-        5 => lab.server_v6(),
-        _ => SocketAddr::from((server_v4(n), lab.port())),
-    };
+    // The last has a server for this host's own connections, which come from another of its addresses.
+    let address = |n: u8| SocketAddr::from((server_v4(n), lab.port()));
     let limits = [
         Limit::Open(5),
         Limit::PerMinute(30),
@@ -174,7 +171,7 @@ fn kind_and_number_are_named() {
 fn check_others(run: &Run, at_mail: &LimitedServer, own: &LimitedServer) {
     for (address, server, limit, side, reply) in [
         ("10.71.2.6", at_mail, 3, "peer", "451 4.7.652"),
-        ("fd71:2::2", own, 4, "own", "421 4.7.0"),
+        ("10.71.2.7", own, 4, "own", "421 4.7.0"),
     ] {
         let verdict = only(run, address);
         assert_eq!(verdict["code"], "concurrency_limited", "{verdict:#}");

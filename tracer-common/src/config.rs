@@ -82,6 +82,12 @@ pub struct Offsets {
     pub lrcvtime: u32,
     /// `tcp_sock.lsndtime`: last data sent, in ticks
     pub lsndtime: u32,
+    /// `sock.sk_dst_cache`: the route, once it is known
+    pub sk_dst_cache: u32,
+    /// `dst_entry.dev`: the device by which packets leave
+    pub dst_dev: u32,
+    /// `net_device.flags`: bits `IFF_*`
+    pub device_flags: u32,
     /// `socket.sk`
     pub socket_sk: u32,
     /// `inode.i_ino` of the inode that `socket_alloc` puts behind a `socket`
@@ -174,4 +180,4 @@ pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1
 }
 
-const _: () = assert!(size_of::<Offsets>() == 49 * 4);
+const _: () = assert!(size_of::<Offsets>() == 52 * 4);

@@ -223,8 +223,9 @@ pub struct ConnectionState {
     pub bytes_received_before: u64,
     /// Its count of segments retransmitted.
     pub retransmits_before: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Flags (`IFF_*` of `linux/if.h`) of the device by which packets left when the connection was
+    /// established, first seen, or refused; 0 if there was no route.
+    pub device_flags: u32,
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.

@@ -155,6 +155,7 @@ pub(crate) fn used_by_current(state: &mut ConnectionState, hook: u32) {
 #[inline(always)]
 pub(crate) fn established<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>, now: u64) {
     state.established_ns = now;
+    state.device_flags = tcp.device_flags();
     state.last_data_ns = now;
     state.sport = tcp.sport();
     state.srtt_us = tcp.srtt_us();

@@ -107,6 +107,7 @@ fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, se
     entry.peer_fin_ns = if peer { now } else { 0 };
     entry.sport = tcp.sport();
     entry.srtt_us = tcp.srtt_us();
+    entry.device_flags = tcp.device_flags();
     entry.bytes_sent_before = tcp.bytes_sent();
     entry.bytes_received_before = tcp.bytes_received().saturating_sub(u64::from(fin));
     entry.retransmits_before = tcp.total_retrans();

@@ -309,6 +309,18 @@ impl<L: Load> TcpSock<L> {
         (socket != 0).then(|| unsafe { Probed::load(socket as *const c_void, offset) })
     }
 
+    /// Flags (`IFF_*`) of the device by which packets to the peer leave; 0 while the socket has no route.
+    #[inline(always)]
+    pub(crate) fn device_flags(self) -> u32 {
+        let route: usize = self.field(|o| &o.sk_dst_cache);
+        // SAFETY: a route and its device are freed by RCU only, and no program outlasts a grace period; the
+        // helper reads them safely, also where there are none.
+        unsafe {
+            let device: usize = load_field::<Probed, _>(route as *const c_void, |o| &o.dst_dev);
+            load_field::<Probed, _>(device as *const c_void, |o| &o.device_flags)
+        }
+    }
+
     /// When the last segment left, `CLOCK_MONOTONIC`; 0 if unknown.
     #[inline(always)]
     pub(crate) fn last_departure_ns(self) -> u64 {

@@ -69,22 +69,22 @@ impl Kernel {
                  CAP_SYS_ADMIN",
         )?;
         let origins = Origins::read(&settings.senders)?;
-        let (mut ebpf, btf) = probe::load(settings)?;
+        let (mut ebpf, types) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies {
             ReplyBuffers::open(take(&mut ebpf, "REPLIES")?)?
         } else {
             ReplyBuffers::default()
         };
-        let mut hooks = probe::attach(&mut ebpf, btf.as_ref(), settings.tier)?;
-        hooks.push(probe::seed::seed(&mut ebpf, btf.as_ref(), settings));
+        let mut hooks = probe::attach(&mut ebpf, types.btf(), settings.tier)?;
+        hooks.push(probe::seed::seed(&mut ebpf, types.btf(), settings));
         let mut tls = None;
         if settings.tls_probes {
             let (probes, statuses) = TlsProbes::start(&mut ebpf, &settings.tls_libraries)?;
             tls = probes;
             hooks.extend(statuses);
         }
-        drop(btf);
+        types.forget();
         give_memory_back();
         Ok(Self {
             events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,

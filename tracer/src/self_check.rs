@@ -89,7 +89,11 @@ fn converse(listeners: Vec<TcpListener>) -> Result<Vec<Expected>> {
     }
     let refused = refused.context("no loopback address can be listened on")?;
     if TcpStream::connect(refused).is_err() {
-        all.push(expect(json!({ "dst": refused.ip(), "connect_error": "ECONNREFUSED" })));
+        all.push(expect(json!({
+            "dst": refused.ip(),
+            "dst_is_own": true,
+            "connect_error": "ECONNREFUSED",
+        })));
     }
     Ok(all)
 }
@@ -124,6 +128,7 @@ fn of_session(client: SocketAddr, server: SocketAddr) -> Result<Expected> {
         "sport": client.port(),
         "dst": server.ip(),
         "dport": server.port(),
+        "dst_is_own": true,
         "family": if client.is_ipv4() { "ipv4" } else { "ipv6" },
         "netns": netns,
         "bytes_sent": QUESTION,

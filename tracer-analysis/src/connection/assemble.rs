@@ -48,6 +48,7 @@ pub(super) fn assemble(
         sport: (state.sport != 0).then_some(state.sport),
         dst,
         dport: state.dport,
+        dst_is_own: dst_is_own(state),
         netns: (state.netns != 0).then_some(state.netns),
         netns_name: None,
         cgroup: (state.cgroup != 0).then_some(state.cgroup),
@@ -102,6 +103,13 @@ pub(super) fn assemble(
         keepalive: end.keepalive,
         keepalive_idle_s: end.keepalive_idle_s,
     }
+}
+
+/// Whether packets to the server leave by the loopback device, as they do to each address of this host
+/// (`ip_route_output_key_hash_rcu`, `ip6_rt_get_dev_rcu`); `None` if there was no route.
+fn dst_is_own(state: &ConnectionState) -> Option<bool> {
+    const IFF_LOOPBACK: u32 = 8; // include/uapi/linux/if.h
+    (state.device_flags != 0).then_some(state.device_flags & IFF_LOOPBACK != 0)
 }
 
 /// From `from_ns` to `to_ns` in microseconds; `None` if either did not happen.

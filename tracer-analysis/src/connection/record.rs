@@ -175,6 +175,11 @@ pub struct Connection {
     pub dst: IpAddr,
     /// Server port.
     pub dport: u16,
+    /// Whether the server's address is one of this host, or rather of the connection's network namespace:
+    /// the kernel sends to it over its loopback device. `None` if there was no route, and in records of
+    /// versions that did not note it.
+    #[serde(default)]
+    pub dst_is_own: Option<bool>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
     /// Its name, if `ip netns` gave it one.
@@ -305,6 +310,12 @@ impl Connection {
     /// The mail server that opened it, if its process has a known name.
     pub fn mta(&self) -> Option<Mta> {
         Mta::of(self.comm.as_deref()?)
+    }
+
+    /// Whether the server is this host itself. Records of versions that did not note it leave only the
+    /// addresses to tell it by.
+    pub fn is_to_ourselves(&self) -> bool {
+        self.dst_is_own.unwrap_or(self.dst.is_loopback() || self.dst == self.src)
     }
 
     /// When the connection ended, or when tracing did; `start` if that is unknown.

@@ -34,7 +34,7 @@ pub struct Throttling {
     /// Replies that turned connections away, as `421 4.7.0`, in place of the greeting or later: at most one
     /// of each connection.
     pub replies: Few<String, u64>,
-    /// Connections whose server is this host itself: loopback, or the address they came from.
+    /// Connections whose server is this host itself.
     pub to_ourselves: u64,
     /// Connections by their number of messages, if that is known.
     pub ends: Few<u32, Ends>,
@@ -47,8 +47,7 @@ impl Throttling {
     pub fn add(&mut self, connection: &Connection) {
         let reception = Reception::of(connection);
         self.received[reception as usize] += 1;
-        self.to_ourselves +=
-            u64::from(connection.dst.is_loopback() || connection.dst == connection.src);
+        self.to_ourselves += u64::from(connection.is_to_ourselves());
         let told = match reception {
             Reception::Accepted => later_refusal(connection).map(|it| (it.code, Some(it))),
             _ => refusal(connection).filter(|_| reception.is_refusal()),

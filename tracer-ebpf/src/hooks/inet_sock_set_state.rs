@@ -67,6 +67,9 @@ fn change<L: Load>(connection: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L
             if errno != 0 {
                 connection.errno = errno;
             }
+            if connection.device_flags == 0 {
+                connection.device_flags = tcp.device_flags(); // the connect failed
+            }
             connection.sport = tcp.sport();
             connection.closed_ns = now;
         }

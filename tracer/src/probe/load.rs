@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Ebpf,
     maps::{
         HashMap, MapData,
         lpm_trie::{Key, LpmTrie},
@@ -17,7 +17,11 @@ use tracer_common::{
     record::Holder,
 };
 
-use super::{Tier, preflight, seed::SeedBy, types::KernelTypes};
+use super::{
+    Tier, preflight,
+    seed::SeedBy,
+    types::{KernelTypes, OwnTypes},
+};
 use crate::clock;
 
 /// Bytes in the ring buffer at which user space is woken before its time.
@@ -124,18 +128,17 @@ impl Settings {
 
 /// Loads the object into the kernel; no program is loaded yet. With it comes the kernel's own BTF, if it
 /// shows it.
-pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Option<Btf>)> {
-    let KernelTypes { offsets, own: btf } = KernelTypes::read(settings.btf.as_deref())?;
+pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, OwnTypes)> {
+    let KernelTypes { offsets, own, mut loader } = KernelTypes::read(settings.btf.as_deref())?;
     let config = settings.config();
     let ports = settings.port_bitmap();
-    let mut loader = EbpfLoader::new();
     if settings.tls_probes {
         loader
             .map_max_entries("TLS_CALLS", TLS_CALLS)
             .map_max_entries("TLS_SESSIONS", settings.max_connections.max(TLS_CALLS));
     }
     let mut ebpf = loader
-        .btf(btf.as_ref())
+        .btf(own.btf())
         .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
         .override_global("CONFIG", bytemuck::bytes_of(&config), true)
         .override_global("PORTS", &ports[..], true)
@@ -150,7 +153,7 @@ pub(crate) fn load(settings: &Settings) -> Result<(Ebpf, Option<Btf>)> {
             )
         })?;
     fill_filters(&mut ebpf, settings).context("cannot fill the filters")?;
-    Ok((ebpf, btf))
+    Ok((ebpf, own))
 }
 
 fn fill_filters(ebpf: &mut Ebpf, settings: &Settings) -> Result<()> {

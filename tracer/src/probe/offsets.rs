@@ -27,6 +27,11 @@ pub(crate) enum OffsetError {
 
 /// Reads the offsets from the BTF at `path`.
 pub(crate) fn read(path: &Path) -> Result<Offsets, OffsetError> {
+    read_all(path).map(|(offsets, _)| offsets)
+}
+
+/// Reads the offsets, and keeps what they were read from.
+pub(crate) fn read_all(path: &Path) -> Result<(Offsets, Types), OffsetError> {
     let fail = |error: String| OffsetError::Read { path: path.to_owned(), error };
     let bytes = btf_file::read(path).map_err(fail)?;
     let types =
@@ -35,7 +40,9 @@ pub(crate) fn read(path: &Path) -> Result<Offsets, OffsetError> {
         let path = path.to_owned();
         OffsetError::Field { path, structure, field }
     };
-    Types::new(types).offsets().map_err(missing)
+    let types = Types::new(types);
+    let offsets = types.offsets().map_err(missing)?;
+    Ok((offsets, types))
 }
 
 /// A field that is needed and not there.
@@ -62,15 +69,17 @@ impl Readable for Bytes {
 }
 
 /// Types whose fields are read.
-const WANTED: [&str; 16] = [
+const WANTED: [&str; 18] = [
     "cgroup",
     "cred",
     "css_set",
+    "dst_entry",
     "inet_connection_sock",
     "inet_sock",
     "inode",
     "kernfs_node",
     "net",
+    "net_device",
     "sk_buff",
     "sock",
     "sock_flags",
@@ -81,7 +90,8 @@ const WANTED: [&str; 16] = [
     "tcp_sock",
 ];
 
-struct Types {
+/// All types of a kernel. To let go of them takes a third as long as to read them.
+pub(crate) struct Types {
     all: TypeInformation,
     /// Ids of the wanted types. A name may stand for several: a structure, a variable.
     ids: HashMap<&'static str, Vec<u32>>,
@@ -138,6 +148,9 @@ impl Types {
             sk_socket: self.need("sock", "sk_socket")?,
             lrcvtime: self.need("inet_connection_sock", "icsk_ack.lrcvtime")?,
             lsndtime: self.need("tcp_sock", "lsndtime")?,
+            sk_dst_cache: self.find("sock", "sk_dst_cache"),
+            dst_dev: self.find("dst_entry", "dev"),
+            device_flags: self.find("net_device", "flags"),
             socket_sk: self.need("socket", "sk")?,
             socket_inode: self.need("socket_alloc", "vfs_inode")? + self.need("inode", "i_ino")?,
             task_tgid: self.need("task_struct", "tgid")?,
@@ -225,6 +238,9 @@ mod tests {
             offsets.skb_head,
             offsets.skb_network_header,
             offsets.kernfs_node_id,
+            offsets.sk_dst_cache,
+            offsets.dst_dev,
+            offsets.device_flags,
         ];
         assert!(!optional.contains(&ABSENT), "{offsets:?}");
     }
