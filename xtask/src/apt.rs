@@ -47,7 +47,8 @@ pub(crate) fn install(packages: &[&str], privilege: Privilege) -> Invocation {
         .with_root(privilege)
 }
 
-/// Like [`install`], but no service of the packages is started, and Postfix gets no configuration.
+/// Like [`install`], but no service of the packages is started, and Postfix gets no configuration. A package for
+/// which another would have to go is left out, and named.
 pub(crate) fn install_without_services(packages: &[&str], privilege: Privilege) -> Invocation {
     Invocation::new("sh")
         .args(["-c", include_str!("install_without_services.sh"), "install"])
@@ -62,6 +63,13 @@ pub(crate) fn download(package: &str, directory: &Path) -> Invocation {
         .args(["-c", include_str!("download_package.sh"), "download"])
         .arg(directory)
         .arg(package)
+}
+
+/// Like [`download`], and unpacks the files into the directory `unpacked` of that directory.
+pub(crate) fn unpack(package: &str, directory: &Path) -> Invocation {
+    const SCRIPT: &str =
+        concat!(include_str!("download_package.sh"), include_str!("unpack_packages.sh"));
+    Invocation::new("sh").args(["-c", SCRIPT, "unpack"]).arg(directory).arg(package)
 }
 
 /// The call that unpacks a package of another architecture into `directory`, which then has a file `version`.

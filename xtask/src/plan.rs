@@ -52,11 +52,14 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("rpmbuild", "rpm"),
     ("lintian", "lintian"),
     ("systemd-analyze", "systemd"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("qemu-system-aarch64", "qemu-system-arm"),
     ("dpkg", "dpkg"),
     ("xz", "xz-utils"),
 ];
+
+/// The programs that emulate machines with other kernels, each with the Debian package that brings it. They are
+/// unpacked below the target directory: apt may have to remove another part of QEMU to install them.
+pub(crate) const EMULATORS: &[(&str, &str)] =
+    &[("qemu-system-x86_64", "qemu-system-x86"), ("qemu-system-aarch64", "qemu-system-arm")];
 
 /// Mail servers that Debian does not install beside Postfix. They are downloaded only: each test unpacks
 /// them where nobody else sees them.
@@ -102,6 +105,10 @@ pub(crate) struct TestFound {
     pub(crate) mail_servers: PathBuf,
     /// Those of [`MAIL_SERVERS`] that are not there.
     pub(crate) missing_mail_servers: Vec<&'static str>,
+    /// Where packages of [`EMULATORS`] are unpacked.
+    pub(crate) emulators: PathBuf,
+    /// Packages of those of [`EMULATORS`] that are not there.
+    pub(crate) missing_emulators: Vec<&'static str>,
     /// Clippy for the BPF compiler is missing, and it is to be had from this compiler.
     pub(crate) clippy_missing_for: Option<BpfCompiler>,
     /// cargo-deny is not there.
@@ -113,6 +120,7 @@ impl TestFound {
     pub(crate) fn is_ready(&self) -> bool {
         self.missing_programs.is_empty()
             && self.missing_mail_servers.is_empty()
+            && self.missing_emulators.is_empty()
             && self.clippy_missing_for.is_none()
             && !self.deny_missing
     }
@@ -175,6 +183,15 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
                 .into(),
         });
     }
+    let emulators = found.missing_emulators.iter();
+    for package in emulators.filter(|package| found.apt_offers.contains(package)) {
+        steps.push(Step {
+            installs: "an emulator, as files below the target directory",
+            call: apt::unpack(package, &found.emulators),
+            remedy: "see apt's message above; without it the tests on other kernels are skipped"
+                .into(),
+        });
+    }
     if found.clippy_missing_for == Some(BpfCompiler::Nightly) {
         steps.push(Step {
             installs: "clippy for the BPF programs",
@@ -208,6 +225,7 @@ pub(crate) fn all_test_packages() -> Vec<&'static str> {
     let mut packages: Vec<&str> = TEST_PROGRAMS.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     packages.extend(MAIL_SERVERS);
+    packages.extend(EMULATORS.iter().map(|(_, package)| *package));
     packages.push(CLIPPY_PACKAGE);
     packages
 }

@@ -34,6 +34,11 @@ pub(crate) fn mail_servers(target: &Path) -> PathBuf {
     target.join("mail-servers")
 }
 
+/// Where emulators for the tests on other kernels are unpacked.
+pub(crate) fn emulators(target: &Path) -> PathBuf {
+    target.join("emulators")
+}
+
 /// The target directory in the JSON of `cargo metadata`. A path with a quote or a backslash in it
 /// is not read.
 fn target_directory(metadata: &str) -> Option<&str> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::setup;
 use crate::invocation::Invocation;
 use crate::machine::{self, Privilege};
-use crate::plan::{BuildFound, MAIL_SERVERS, TEST_PROGRAMS, TestFound};
+use crate::plan::{BuildFound, EMULATORS, MAIL_SERVERS, TEST_PROGRAMS, TestFound};
 use crate::toolchain::{BpfCompiler, LINKER_VERSION, find_cargo_program};
 use crate::workspace;
 
@@ -150,6 +150,15 @@ fn testing(found: &TestFound) -> Vec<Finding> {
             Finding::missing(package, format!("no package in {place}"), remedy)
         } else {
             Finding::present(package, place)
+        }
+    }));
+    findings.extend(EMULATORS.iter().map(|(program, package)| {
+        if found.missing_emulators.contains(package) {
+            let remedy =
+                "`cargo xtask test` unpacks it below the target directory on Debian and Ubuntu";
+            Finding::missing(program, "not on PATH and not unpacked", remedy)
+        } else {
+            Finding::present(program, "installed or unpacked")
         }
     }));
     findings.push(answering(

@@ -14,6 +14,7 @@ use crate::plan::{self, BuildFound, Step, TestFound};
 use crate::python;
 use crate::static_build::Toolchain;
 use crate::toolchain::{self, BpfCompiler, LINKER_VERSION};
+use crate::vm::Emulator;
 use crate::workspace;
 
 /// Runs the command.
@@ -83,7 +84,8 @@ pub(crate) fn for_testing(root: &Path, target: &Path) -> Result<()> {
         }
     }
     let found = look_for_testing(target);
-    let missing = [found.missing_programs, found.missing_mail_servers].concat();
+    let TestFound { missing_programs, missing_mail_servers, missing_emulators, .. } = found;
+    let missing = [missing_programs, missing_mail_servers, missing_emulators].concat();
     if missing.is_empty() {
         eprintln!("xtask: testing: all programs are there");
     } else {
@@ -165,6 +167,9 @@ pub(crate) fn look_for_testing(target: &Path) -> TestFound {
     let not_there = |name: &&str| !has_package(&mail_servers.join(name));
     let missing_mail_servers = plan::MAIL_SERVERS.iter().copied().filter(not_there).collect();
     let missing = |name: &str| machine::find_program(name).is_none();
+    let not_to_be_had =
+        |(name, package): &&(&str, &str)| Emulator::look(name, package, target).is_none();
+    let missing_emulators = plan::EMULATORS.iter().filter(not_to_be_had);
     let programs = plan::TEST_PROGRAMS.iter().map(|(program, _)| *program);
     TestFound {
         privilege: Privilege::look(),
@@ -172,6 +177,8 @@ pub(crate) fn look_for_testing(target: &Path) -> TestFound {
         missing_programs: programs.filter(|name| missing(name)).collect(),
         missing_mail_servers,
         mail_servers,
+        missing_emulators: missing_emulators.map(|(_, package)| *package).collect(),
+        emulators: workspace::emulators(target),
         clippy_missing_for: BpfCompiler::look().filter(|compiler| !compiler.has_clippy()),
         deny_missing: toolchain::find_cargo_program("cargo-deny").is_none(),
     }

@@ -17,6 +17,8 @@ const TESTED: TestFound = TestFound {
     missing_programs: Vec::new(),
     mail_servers: PathBuf::new(),
     missing_mail_servers: Vec::new(),
+    emulators: PathBuf::new(),
+    missing_emulators: Vec::new(),
     clippy_missing_for: None,
     deny_missing: false,
 };
@@ -109,6 +111,21 @@ fn mail_servers_are_downloaded_and_not_installed() {
     let call = step.call.to_string();
     assert!(call.ends_with("download /t/mail-servers opensmtpd"), "{call}");
     assert!(for_testing(&TestFound { apt_offers: Vec::new(), ..found }).is_empty());
+}
+
+#[test]
+fn emulators_are_unpacked_and_not_installed() {
+    let found = TestFound {
+        apt_offers: all_test_packages(),
+        emulators: "/t/emulators".into(),
+        missing_emulators: vec!["qemu-system-arm"],
+        ..TESTED
+    };
+    assert!(!found.is_ready());
+    assert!(test_packages(&found).is_empty());
+    let [step] = for_testing(&found).try_into().unwrap();
+    let call = step.call.to_string();
+    assert!(call.ends_with("unpack /t/emulators qemu-system-arm"), "{call}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod archive;
 mod cpio;
 mod document;
+mod emulator;
 mod initramfs;
 mod kernel;
 mod modules;
@@ -24,13 +25,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+pub(crate) use self::emulator::Emulator;
 use self::kernel::Unpacked;
 pub(crate) use self::kernel::{KERNELS, Kernel, named};
 use self::outcome::{Outcome, Ran};
 use self::scenarios::{SCENARIOS, Scenario};
 use crate::checks::tally::Tally;
 use crate::invocation::Invocation;
-use crate::machine;
 use crate::static_build::{self, Arch, Profile};
 
 /// How much is run on each kernel.
@@ -75,6 +76,7 @@ struct Built {
 /// A kernel and all that its machine needs.
 struct Ready {
     kernel: &'static Kernel,
+    emulator: Emulator,
     unpacked: Unpacked,
     built: Arc<Built>,
 }
@@ -131,15 +133,17 @@ fn prepare(
     tally: &mut Tally,
 ) -> Option<Ready> {
     let directory = target.join("vm");
-    let emulator = qemu::program(kernel.arch);
     let mut skip = |reason: &str| {
         println!("SKIPPED: {kernel}: {reason}");
         tally.skip(&format!("kernel {kernel}"), reason);
     };
-    if machine::find_program(emulator).is_none() {
-        skip(&format!("{emulator} is not installed"));
-        return None;
-    }
+    let emulator = match Emulator::of(kernel.arch, target) {
+        Ok(emulator) => emulator,
+        Err(reason) => {
+            skip(&reason);
+            return None;
+        }
+    };
     let fetched = kernel
         .fetch(&directory)
         .and_then(|unpacked| Ok((unpacked, initramfs::userland(&directory, kernel.arch)?)));
@@ -151,13 +155,13 @@ fn prepare(
         }
     };
     if let Some(built) = built.iter().find(|built| built.arch == kernel.arch) {
-        return Some(Ready { kernel, unpacked, built: Arc::clone(built) });
+        return Some(Ready { kernel, emulator, unpacked, built: Arc::clone(built) });
     }
     match build(root, target, kernel.arch, userland) {
         Ok(new) => {
             let new = Arc::new(new);
             built.push(Arc::clone(&new));
-            Some(Ready { kernel, unpacked, built: new })
+            Some(Ready { kernel, emulator, unpacked, built: new })
         }
         Err(error) => {
             println!("{error:#}");
@@ -189,7 +193,7 @@ fn run(directory: &Path, ready: &Ready, extent: Extent) -> Tally {
     println!(
         "{kernel}: {} on {}, emulated; its console: {}",
         ready.unpacked.package,
-        qemu::program(kernel.arch),
+        ready.emulator.program.display(),
         log(directory, kernel, extent).display()
     );
     let mut outcome = Outcome::default();
@@ -223,7 +227,7 @@ fn now(root: &Path) -> String {
 /// Packs the file system and boots; says why the machine had to be stopped, if it had.
 fn boot(
     directory: &Path,
-    Ready { kernel, unpacked, built }: &Ready,
+    Ready { kernel, emulator, unpacked, built }: &Ready,
     extent: Extent,
     outcome: &mut Outcome,
 ) -> Result<Option<String>> {
@@ -244,8 +248,12 @@ fn boot(
     for line in outcome::heading(&unpacked.package, &now(directory)) {
         writeln!(log, "{line}").context("cannot write the log")?;
     }
-    let machine =
-        qemu::Machine { arch: kernel.arch, image: &unpacked.image, initramfs: &file_system };
+    let machine = qemu::Machine {
+        emulator,
+        arch: kernel.arch,
+        image: &unpacked.image,
+        initramfs: &file_system,
+    };
     qemu::boot(&machine, extent.limit(), |line| {
         // The tests are counted also where the disk is full.
         let _ = writeln!(log, "{line}");

@@ -9,23 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::emulator::Emulator;
 use crate::invocation::Invocation;
 use crate::static_build::Arch;
 
 /// After so long without a word from the machine, it hangs.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// The program that emulates `arch`.
-pub(crate) fn program(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "qemu-system-x86_64",
-        Arch::Aarch64 => "qemu-system-aarch64",
-    }
-}
-
 /// What is booted.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
+    /// What emulates it.
+    pub(super) emulator: &'a Emulator,
     /// What it is.
     pub(super) arch: Arch,
     /// Its kernel.
@@ -41,10 +36,8 @@ fn call(machine: &Machine<'_>) -> Invocation {
         Arch::X86_64 => (&["-M", "q35"], "ttyS0"),
         Arch::Aarch64 => (&["-M", "virt", "-cpu", "cortex-a72"], "ttyAMA0"),
     };
-    // If this program is killed, the machine goes with it.
-    Invocation::new("setpriv")
-        .args(["--pdeathsig", "KILL", program(machine.arch)])
-        .args(board)
+    let call = machine.emulator.call();
+    call.args(board)
         .args(["-accel", "tcg", "-smp", "2", "-m", "1536", "-nic", "none", "-nodefaults"])
         .args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"])
         .arg("-kernel")
