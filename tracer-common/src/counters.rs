@@ -43,8 +43,11 @@ pub mod reason {
     pub const OPENED_RING_FULL: u32 = 7;
     /// A raw tracepoint could not read all that it should of a segment: a reply is missing.
     pub const REPLY_UNREAD: u32 = 8;
+    /// The kernel skipped a program where a connection changed its state: a time, or who closed, is missing from
+    /// its record.
+    pub const STATE_UNSEEN: u32 = 9;
     /// Number of reasons.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// Entries of the map `DROPS`.

@@ -223,9 +223,14 @@ pub struct ConnectionState {
     pub bytes_received_before: u64,
     /// Its count of segments retransmitted.
     pub retransmits_before: u32,
-    /// Flags (`IFF_*` of `linux/if.h`) of the device by which packets left when the connection was
-    /// established, first seen, or refused; 0 if there was no route.
-    pub device_flags: u32,
+    /// Lower half of the flags (`IFF_*` of `linux/if.h`) of the device by which packets left when the
+    /// connection was established, first seen, or refused; 0 if there was no route.
+    pub device_flags: u16,
+    /// State of the socket (`TCP_*` of `net/tcp_states.h`) that was recorded last; 0 if none was since the
+    /// connection was first seen.
+    pub tcp_state: u8,
+    /// Zero.
+    pub padding: u8,
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.

@@ -13,7 +13,7 @@ use aya_ebpf::helpers::{
 };
 use tracer_common::{
     config::setting,
-    counters::{hook, reason},
+    counters::hook,
     record::{
         ConnectionState, Holder, IDLE_NS, Opened, OwnerChange, TURN_BATCH, Turn, direction, flag,
         kind,
@@ -24,7 +24,7 @@ use crate::{
     config::{is_set, seconds},
     emit, filter, maps,
     segment::tcp_flag,
-    sock::{Load, Sock, TcpSock},
+    sock::{Load, Sock, TcpSock, state},
 };
 
 /// Now, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -42,27 +42,34 @@ pub(crate) fn get<'a>(key: u64) -> Option<&'a mut ConnectionState> {
     maps::CONNECTIONS.get_ptr_mut(key).map(|state| unsafe { &mut *state })
 }
 
+/// The table of connections is full.
+pub(crate) struct Full;
+
 /// Begins to trace the connection that the current process is opening on `sk`, if it passes the
-/// filters.
+/// filters. `previous`: what was traced on the same socket, if a connect is tried again; there is no destroy in
+/// between.
 #[inline(always)]
-pub(crate) fn open<L: Load>(sk: Sock<L>) {
-    let key = sk.key();
-    if let Some(previous) = get(key) {
-        // A connect tried again on the same socket: there is no destroy in between.
+pub(crate) fn open<L: Load>(
+    sk: Sock<L>,
+    previous: Option<&mut ConnectionState>,
+) -> Result<(), Full> {
+    if let Some(previous) = previous {
         emit::closed(previous, hook::INET_SOCK_SET_STATE);
     }
-    let Some(empty) = maps::EMPTY.get(0) else { return };
+    let key = sk.key();
+    let Some(empty) = maps::EMPTY.get(0) else { return Ok(()) };
     if maps::CONNECTIONS.insert(key, empty, 0).is_err() {
-        emit::count_drop(hook::INET_SOCK_SET_STATE, reason::CONNECTIONS_FULL);
-        return;
+        return Err(Full);
     }
-    let Some(state) = get(key) else { return };
-    describe(state, sk, &current_holder());
-    if filter::passes(state) {
-        announce(state);
+    let Some(entry) = get(key) else { return Ok(()) };
+    describe(entry, sk, &current_holder());
+    entry.tcp_state = state::SYN_SENT;
+    if filter::passes(entry) {
+        announce(entry);
     } else {
         let _ = maps::CONNECTIONS.remove(key);
     }
+    Ok(())
 }
 
 /// Says that this connection is there, if user space has to look at its process at once.

@@ -43,7 +43,7 @@ pub(crate) fn is_wanted(sk: Sock<Typed>) -> bool {
 
 /// Whether a connection in this state is one. A listener and the like have no destination.
 #[inline(always)]
-fn has_life(state: i32) -> bool {
+fn has_life(state: u8) -> bool {
     matches!(
         state,
         state::ESTABLISHED
@@ -58,7 +58,7 @@ fn has_life(state: i32) -> bool {
 
 /// Whether this host's FIN, and whether the server's came first, in a connection of this state.
 #[inline(always)]
-fn fins(state: i32) -> (bool, bool) {
+fn fins(state: u8) -> (bool, bool) {
     match state {
         state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING => (true, false),
         state::CLOSE_WAIT => (false, true),
@@ -97,7 +97,7 @@ pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
 
 /// Fills in how far the connection has come.
 #[inline(always)]
-fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: i32) {
+fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8) {
     let now = entry.start_ns;
     let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
     let (local, peer) = fins(seen);
@@ -161,7 +161,7 @@ fn since_data(tcp: TcpSock<Typed>) -> Option<(u64, u64)> {
 
 /// Notes what happened between the first look and the insert.
 #[inline(always)]
-fn look_again(sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: i32, write_seq: u32, first_rcv_nxt: u32) {
+fn look_again(sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8, write_seq: u32, first_rcv_nxt: u32) {
     let Some(entry) = get(sk.key()) else { return };
     let now = now_ns();
     let state = sk.state();

@@ -135,8 +135,8 @@ impl<L: Load> Sock<L> {
 
     /// TCP state; see [`state`].
     #[inline(always)]
-    pub(crate) fn state(self) -> i32 {
-        i32::from(self.field::<u8>(|o| &o.skc_state))
+    pub(crate) fn state(self) -> u8 {
+        self.field(|o| &o.skc_state)
     }
 
     /// `sk_err`.
@@ -309,15 +309,17 @@ impl<L: Load> TcpSock<L> {
         (socket != 0).then(|| unsafe { Probed::load(socket as *const c_void, offset) })
     }
 
-    /// Flags (`IFF_*`) of the device by which packets to the peer leave; 0 while the socket has no route.
+    /// Lower half of the flags (`IFF_*`) of the device by which packets to the peer leave; 0 while the socket
+    /// has no route.
     #[inline(always)]
-    pub(crate) fn device_flags(self) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
+    pub(crate) fn device_flags(self) -> u16 {
         let route: usize = self.field(|o| &o.sk_dst_cache);
         // SAFETY: a route and its device are freed by RCU only, and no program outlasts a grace period; the
         // helper reads them safely, also where there are none.
         unsafe {
             let device: usize = load_field::<Probed, _>(route as *const c_void, |o| &o.dst_dev);
-            load_field::<Probed, _>(device as *const c_void, |o| &o.device_flags)
+            load_field::<Probed, u32>(device as *const c_void, |o| &o.device_flags) as u16
         }
     }
 
@@ -330,12 +332,12 @@ impl<L: Load> TcpSock<L> {
 
 /// TCP states, as fixed for BPF programs in `include/uapi/linux/bpf.h` (`BPF_TCP_*`).
 pub(crate) mod state {
-    pub(crate) const ESTABLISHED: i32 = 1;
-    pub(crate) const SYN_SENT: i32 = 2;
-    pub(crate) const FIN_WAIT1: i32 = 4;
-    pub(crate) const FIN_WAIT2: i32 = 5;
-    pub(crate) const CLOSE: i32 = 7;
-    pub(crate) const CLOSE_WAIT: i32 = 8;
-    pub(crate) const LAST_ACK: i32 = 9;
-    pub(crate) const CLOSING: i32 = 11;
+    pub(crate) const ESTABLISHED: u8 = 1;
+    pub(crate) const SYN_SENT: u8 = 2;
+    pub(crate) const FIN_WAIT1: u8 = 4;
+    pub(crate) const FIN_WAIT2: u8 = 5;
+    pub(crate) const CLOSE: u8 = 7;
+    pub(crate) const CLOSE_WAIT: u8 = 8;
+    pub(crate) const LAST_ACK: u8 = 9;
+    pub(crate) const CLOSING: u8 = 11;
 }

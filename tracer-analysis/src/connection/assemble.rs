@@ -108,7 +108,7 @@ pub(super) fn assemble(
 /// Whether packets to the server leave by the loopback device, as they do to each address of this host
 /// (`ip_route_output_key_hash_rcu`, `ip6_rt_get_dev_rcu`); `None` if there was no route.
 fn dst_is_own(state: &ConnectionState) -> Option<bool> {
-    const IFF_LOOPBACK: u32 = 8; // include/uapi/linux/if.h
+    const IFF_LOOPBACK: u16 = 8; // include/uapi/linux/if.h
     (state.device_flags != 0).then_some(state.device_flags & IFF_LOOPBACK != 0)
 }
 

@@ -3,48 +3,90 @@
 //! Fired by `inet_sk_state_store` and `inet_sk_set_state`, before the new state is stored; since Linux
 //! 4.16. At SYN_SENT in the connecting process with the socket locked, with addresses and destination
 //! port set and no source port yet; later in any context (softirq, timer, another process).
+//!
+//! The kernel skips a program that is at work on the same processor already, below an interrupt. So the
+//! program is there twice: while one of the two is at work, the other can run. What the first has recorded the second
+//! leaves alone.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_common::{counters::hook, record::ConnectionState};
+use tracer_common::{
+    counters::{hook, reason},
+    record::ConnectionState,
+};
 
 use crate::{
     config::is_traced_port,
-    connection,
+    connection, emit,
     sock::{Load, Probed, Sock, TcpSock, Typed, state},
 };
 
 /// `(const struct sock *sk, int oldstate, int newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    state_set(Sock::<Typed>::new(ctx.arg(0)), ctx.arg(2));
+    state_set(Sock::<Typed>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2), Run::First);
+    0
+}
+
+/// `(const struct sock *sk, int oldstate, int newstate)`
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state_again(ctx: BtfTracePointContext) -> i32 {
+    state_set(Sock::<Typed>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2), Run::Second);
     0
 }
 
 /// `(const struct sock *sk, int oldstate, int newstate)`
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> u32 {
-    state_set(Sock::<Probed>::new(ctx.arg(0)), ctx.arg(2));
+    state_set(Sock::<Probed>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2), Run::First);
     0
 }
 
+/// `(const struct sock *sk, int oldstate, int newstate)`
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn inet_sock_set_state_raw_again(ctx: RawTracePointContext) -> u32 {
+    state_set(Sock::<Probed>::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2), Run::Second);
+    0
+}
+
+/// Which of the two programs runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    First,
+    Second,
+}
+
 #[inline(always)]
-fn state_set<L: Load>(sk: Sock<L>, new: i32) {
-    if is_traced_port(sk.dport())
-        && let Some(tcp) = sk.tcp()
+fn state_set<L: Load>(sk: Sock<L>, old: u8, new: u8, run: Run) {
+    if !is_traced_port(sk.dport()) {
+        return;
+    }
+    let entry = connection::get(sk.key());
+    if let (Run::Second, Some(connection)) = (run, &entry)
+        && connection.tcp_state == new
     {
-        if new == state::SYN_SENT {
-            connection::open(sk);
-        } else if let Some(connection) = connection::get(sk.key()) {
-            change(connection, sk, tcp, new);
+        return; // the first has run
+    }
+    let Some(tcp) = sk.tcp() else { return };
+    if new == state::SYN_SENT {
+        let opened = connection::open(sk, entry);
+        // The second meets again each connection that the first found no room for.
+        if opened.is_err() && run == Run::First {
+            emit::count_drop(hook::INET_SOCK_SET_STATE, reason::CONNECTIONS_FULL);
         }
+    } else if let Some(connection) = entry {
+        if connection.tcp_state != 0 && connection.tcp_state != old {
+            emit::count_drop(hook::INET_SOCK_SET_STATE, reason::STATE_UNSEEN);
+        }
+        connection.tcp_state = new;
+        change(connection, sk, tcp, new);
     }
 }
 
 #[inline(always)]
-fn change<L: Load>(connection: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>, new: i32) {
+fn change<L: Load>(connection: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>, new: u8) {
     let now = connection::now_ns();
     if new == state::ESTABLISHED {
         connection::established(connection, tcp, now);

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use tracer_common::counters::hook;
+use tracer_common::counters::{hook, reason};
 
 use crate::{
     config::is_traced_port,
@@ -37,6 +37,11 @@ fn end<L: Load>(sk: Sock<L>) {
         return;
     }
     if let Some(connection) = connection::get(sk.key()) {
+        if connection.closed_ns == 0 {
+            // Every socket is in the state CLOSE here (`inet_csk_destroy_sock`).
+            emit::count_drop(hook::INET_SOCK_SET_STATE, reason::STATE_UNSEEN);
+            connection.closed_ns = connection::now_ns();
+        }
         emit::closed(connection, hook::TCP_DESTROY_SOCK);
         let _ = maps::CONNECTIONS.remove(sk.key());
     }

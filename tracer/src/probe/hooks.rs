@@ -144,10 +144,19 @@ pub(super) const FACTS: [Fact; 10] = [
     },
 ];
 
+/// Ends the name of a program that is there a second time: it runs where the kernel skips the first.
+const SECOND: &str = "_again";
+
 /// The hook that a program of the BPF object is for.
 pub(crate) fn hook_of(program: &str) -> &str {
     let kind = ["_fentry", "_kprobe", "_raw"];
-    kind.iter().find_map(|kind| program.strip_suffix(kind)).unwrap_or(program)
+    let first = program.strip_suffix(SECOND).unwrap_or(program);
+    kind.iter().find_map(|kind| first.strip_suffix(kind)).unwrap_or(first)
+}
+
+/// Whether a program of the BPF object is there for where the kernel skips another.
+pub(crate) fn is_second(program: &str) -> bool {
+    program.ends_with(SECOND)
 }
 
 /// Why a program is not attached.
@@ -161,8 +170,23 @@ pub(super) enum AttachError {
     Program(#[from] ProgramError),
 }
 
-/// Loads and attaches one program. `btf`: the kernel's own.
+/// Loads and attaches a program, and its second if it has one. `btf`: the kernel's own.
 pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    btf: Option<&Btf>,
+    kind: Kind,
+    program: &str,
+    symbol: &str,
+) -> Result<(), AttachError> {
+    attach_one(ebpf, btf, kind, program, symbol)?;
+    let second = format!("{program}{SECOND}");
+    if ebpf.program(&second).is_none() {
+        return Ok(());
+    }
+    attach_one(ebpf, btf, kind, &second, symbol)
+}
+
+fn attach_one(
     ebpf: &mut Ebpf,
     btf: Option<&Btf>,
     kind: Kind,

@@ -17,10 +17,10 @@ pub(crate) mod tls_probes;
 mod types;
 
 pub(crate) use attach::attach;
-pub(crate) use hooks::hook_of;
+pub(crate) use hooks::{hook_of, is_second};
 pub(crate) use load::{Settings, load};
 pub(crate) use reply_buffers::ReplyBuffers;
-pub(crate) use skipped::skipped_runs;
+pub(crate) use skipped::{Skipped, preempts_programs};
 pub(crate) use tier::Tier;
 pub(crate) use tls_probes::TlsProbes;
 pub(crate) use types::is_shown as btf_is_shown;

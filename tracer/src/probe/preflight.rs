@@ -73,7 +73,7 @@ impl Machine {
         let status = line("/proc/self/status").unwrap_or_default();
         let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         Self {
-            release: line("/proc/sys/kernel/osrelease").unwrap_or_default(),
+            release: kernel_release(),
             capabilities: capabilities
                 .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
                 .unwrap_or(0),
@@ -186,7 +186,14 @@ fn good(subject: &'static str, found: &str) -> Finding {
     Finding { subject, severity: Severity::Good, found: found.to_owned(), remedy: "" }
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+/// Release of the running kernel; empty if it cannot be read.
+pub(crate) fn kernel_release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+/// The first two numbers of a kernel's release.
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

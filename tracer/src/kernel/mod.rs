@@ -1,10 +1,11 @@
 //! The running kernel side: what it hands over, what it still holds, what it lost and what it cost.
 
+mod losses;
+
 use std::{
     collections::{BTreeMap, HashSet},
     net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd, OwnedFd},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -18,22 +19,18 @@ use tracer_analysis::{
     decoder::{self, Event},
     recording::{HookState, HookStatus},
 };
-use tracer_common::{
-    counters::{self, hook, reason},
-    record::ConnectionState,
-};
+use tracer_common::record::ConnectionState;
 
 use crate::{
     origins::{Absent, LeftOut, Origins},
     privilege,
-    probe::{self, ReplyBuffers, Settings, TlsProbes, hook_of, tls_probes},
+    probe::{
+        self, ReplyBuffers, Settings, Skipped, TlsProbes, preflight::kernel_release, tls_probes,
+    },
 };
 
 /// Records taken from the ring buffer before the connections they end are passed on.
 const BATCH: usize = 16_384;
-
-/// Hooks without which a connection has no record.
-const LIFE: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
 
 type StateBytes = [u8; size_of::<ConnectionState>()];
 
@@ -48,7 +45,9 @@ pub(crate) struct Kernel {
     connections: HashMap<MapData, u64, StateBytes>,
     drops: PerCpuArray<MapData, u64>,
     /// Runs that the kernel skipped, by hook.
-    skipped: BTreeMap<String, u64>,
+    skipped: BTreeMap<String, Skipped>,
+    /// Whether this kernel preempts programs on tracepoints.
+    preempts_programs: bool,
     undecodable: u64,
     batch: Vec<Event>,
     /// Names of what the records know by number.
@@ -94,6 +93,7 @@ impl Kernel {
             drops: PerCpuArray::try_from(take(&mut ebpf, "DROPS")?)?,
             hooks,
             skipped: BTreeMap::new(),
+            preempts_programs: probe::preempts_programs(&kernel_release()),
             undecodable: 0,
             batch: Vec::new(),
             origins,
@@ -227,36 +227,6 @@ impl Kernel {
         self.ebpf = None;
     }
 
-    /// Notes how often the programs ran and for how long, if the kernel measures that, and how many runs it
-    /// skipped.
-    pub(crate) fn measure(&mut self) {
-        let Some(ebpf) = &self.ebpf else { return };
-        let mut measured: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        self.skipped.clear();
-        for (name, program) in ebpf.programs() {
-            let symbol = match name {
-                name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
-                name if name == probe::seed::NEXT => probe::seed::HOOK,
-                name => hook_of(name),
-            };
-            let skipped = program.fd().map_or(0, |program| probe::skipped_runs(program.as_fd()));
-            if skipped > 0 {
-                *self.skipped.entry(symbol.to_owned()).or_default() += skipped;
-            }
-            let info = program.info().ok().filter(|info| info.run_count() > 0);
-            if let Some(info) = info {
-                let (runs, nanos) = measured.entry(symbol).or_default();
-                *runs += info.run_count();
-                *nanos += u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-            }
-        }
-        for hook in &mut self.hooks {
-            if let Some(&(runs, nanos)) = measured.get(hook.hook.as_str()) {
-                (hook.run_count, hook.run_time_ns) = (Some(runs), Some(nanos));
-            }
-        }
-    }
-
     /// Server address of each connection that is open or being opened.
     pub(crate) fn open(&mut self) -> impl Iterator<Item = IpAddr> {
         let Self { connections, origins, .. } = self;
@@ -287,73 +257,6 @@ impl Kernel {
     pub(crate) fn undecodable(&self) -> u64 {
         self.undecodable
     }
-
-    /// Counts what the kernel side could not hand over; of runs that were skipped those that were last
-    /// [measured](Self::measure).
-    pub(crate) fn losses(&mut self) -> Result<Losses> {
-        let mut losses = Losses::default();
-        for hook in &mut self.hooks {
-            hook.events_lost = self.skipped.get(&hook.hook).copied().unwrap_or(0);
-            losses.events += hook.events_lost;
-        }
-        let mut connections = 0;
-        let rows = [
-            (hook::INET_SOCK_SET_STATE, "inet_sock_set_state"),
-            (hook::TCP_DESTROY_SOCK, "tcp_destroy_sock"),
-            (hook::TCP_PROBE, "tcp_probe"),
-            (hook::TCP_SENDMSG_LOCKED, "tcp_sendmsg_locked"),
-            (hook::TCP_RCV_SPACE_ADJUST, "tcp_rcv_space_adjust"),
-            (hook::TCP_RETRANSMIT_SKB, "tcp_retransmit_skb"),
-            (hook::TLS_PROBES, tls_probes::HOOK),
-            (hook::TASK_FILE, probe::seed::HOOK),
-        ];
-        for (row, name) in rows {
-            let count = |reason| self.drop_count(counters::index(row, reason));
-            let full = count(reason::CONNECTIONS_FULL)?;
-            let closed = count(reason::CLOSED_RING_FULL)?;
-            let events = closed
-                + count(reason::TURNS_RING_FULL)?
-                + count(reason::REPLY_BUFFER_FULL)?
-                + count(reason::OWNER_RING_FULL)?
-                + count(reason::DECRYPTED_RING_FULL)?
-                + count(reason::DECRYPTED_UNREAD)?
-                + count(reason::OPENED_RING_FULL)?
-                + count(reason::REPLY_UNREAD)?;
-            connections += full + closed;
-            losses.events += events;
-            losses.map_full += full;
-            if let Some(hook) = self.hooks.iter_mut().find(|it| it.hook == name) {
-                hook.events_lost += events;
-                hook.map_full = full;
-            }
-        }
-        // It may have been where a connection opened or ended, or one that is not traced.
-        let skips_life = LIFE.iter().any(|hook| self.skipped.contains_key(*hook));
-        losses.connections = (!skips_life).then_some(connections);
-        Ok(losses)
-    }
-
-    fn drop_count(&self, index: u32) -> Result<u64> {
-        let values = self.drops.get(&index, 0).context("cannot read the map DROPS")?;
-        Ok(values.iter().sum())
-    }
-
-    /// Time spent in the BPF programs, if the kernel measured it.
-    pub(crate) fn run_time(&self) -> Option<Duration> {
-        let measured: Vec<u64> = self.hooks.iter().filter_map(|hook| hook.run_time_ns).collect();
-        (!measured.is_empty()).then(|| Duration::from_nanos(measured.iter().sum()))
-    }
-}
-
-/// What the kernel side could not hand over.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Losses {
-    /// Records of any kind.
-    pub(crate) events: u64,
-    /// Times the map of connections was full.
-    pub(crate) map_full: u64,
-    /// Connections without a record; `None` if that cannot be known.
-    pub(crate) connections: Option<u64>,
 }
 
 /// The connections in the map of the kernel side.
