@@ -1,8 +1,10 @@
 //! Many short sessions, as fast as the machine can.
 
 use std::{
+    collections::VecDeque,
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,8 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
-use socket2::SockRef;
+use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
     lab::{self, Lab},
@@ -128,6 +135,61 @@ pub fn generate(lab: &Lab, per_second: u32, time: Duration) -> Result<Load> {
     })
 }
 
+/// Connects for `time` to where packets are dropped; each connect gives up after a second, when its timer expires:
+/// in an interrupt. Meanwhile other threads connect all the time to where nobody listens, on loopback. Returns how
+/// many connects gave up.
+pub fn connect_in_vain(lab: &Lab, time: Duration) -> Result<u64> {
+    lab.client.sysctl("net.ipv4.ip_local_port_range", "1024 65000")?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let end = Instant::now() + time;
+    let port = lab.port();
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    lab.client.enter("in vain", || {
+        thread::scope(|scope| {
+            for _ in 0..WORKERS / 2 {
+                scope
+                    .spawn(|| while Instant::now() < end && TcpStream::connect(nobody).is_err() {});
+            }
+            let worker = |it| scope.spawn(move || give_up(it, port, end));
+            let workers: Vec<_> = (0..WORKERS).map(worker).collect();
+            workers.into_iter().try_fold(0, |connects, worker| {
+                Ok(connects + worker.join().map_err(|_| anyhow!("a thread panicked"))??)
+            })
+        })
+    })
+}
+
+/// Connects to a server of the worker's own until `end`, and waits for the end of each connect.
+fn give_up(worker: u8, port: u16, end: Instant) -> Result<u64> {
+    const AT_ONCE: usize = 2_000;
+    let address = SocketAddr::from((lab::server_v4(worker), port));
+    let mut open = VecDeque::with_capacity(AT_ONCE);
+    let mut connects = 0;
+    while Instant::now() < end {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+        // Counts from the first retransmission, which comes after a second.
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(1)))?;
+        let begun = socket.connect(&address.into()).err().and_then(|error| error.raw_os_error());
+        ensure!(begun == Some(Errno::EINPROGRESS as i32), "connect: {begun:?}");
+        connects += 1;
+        open.push_back(socket);
+        if open.len() == AT_ONCE
+            && let Some(socket) = open.pop_front()
+        {
+            await_failure(&socket)?;
+        }
+    }
+    open.iter().try_for_each(await_failure)?;
+    Ok(connects)
+}
+
+fn await_failure(socket: &Socket) -> Result<()> {
+    let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    ensure!(poll(&mut wanted, PollTimeout::from(30_000_u16))? == 1, "the connect does not end");
+    Ok(())
+}
+
 /// Calls `work` with 0, 1, 2… at the share of `per_second` that falls to one worker.
 fn pace(worker: u8, per_second: u32, time: Duration, start: Instant, mut work: impl FnMut(u32)) {
     let interval = Duration::from_secs(1) * u32::from(WORKERS) / per_second.max(1);
@@ -148,7 +210,7 @@ fn session(to: SocketAddr) -> Result<()> {
     let mut stream = TcpStream::connect(to).context("connect")?;
     let mut reply = [0; 128];
     stream.set_read_timeout(Some(Duration::from_secs(10))).context("set the read timeout")?;
-    anyhow::ensure!(stream.read(&mut reply).context("read the greeting")? > 0, "no greeting");
+    ensure!(stream.read(&mut reply).context("read the greeting")? > 0, "no greeting");
     stream.write_all(b"QUIT\r\n").context("send QUIT")?;
     // The reply, then the server's FIN.
     while stream.read(&mut reply).context("read the reply to QUIT")? > 0 {}

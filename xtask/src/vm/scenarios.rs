@@ -46,4 +46,5 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     slow("concurrency"),
     slow("interrupt"),
     slow("silences"),
+    slow("skipped_runs"),
 ];

@@ -1,0 +1,85 @@
+//! Connections that change their state in an interrupt, while the tracer's programs are at work for others in a
+//! process on the same processor. The kernel skips a program then.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{fs, time::Duration};
+
+use tests::{
+    lab::Lab,
+    load,
+    prerequisite::{Prerequisite, report_skip, skipped},
+    tracer::Tracer,
+};
+
+const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
+
+/// Runs that may pass without a chance to tell.
+const ATTEMPTS: u8 = 4;
+
+/// What a run of connects in vain came to.
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    /// Runs of programs that the kernel skipped.
+    skipped: u64,
+    /// Connections whose end was not seen.
+    unseen: u64,
+}
+
+#[test]
+fn no_change_of_state_is_missed() {
+    if skipped("no_change_of_state_is_missed", &NEEDS) {
+        return;
+    }
+    let mut outcomes = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let outcome = connect_in_vain();
+        println!("{outcome:?}");
+        if outcome.skipped > 0 && outcome.unseen == 0 {
+            return;
+        }
+        outcomes.push(outcome);
+    }
+    // Some virtual machines run no program at all while a process of their host is interrupted; that is not
+    // counted as skipped.
+    assert!(outcomes.iter().all(|outcome| outcome.skipped == 0), "{outcomes:?}");
+    let reason = format!("this kernel skipped no run: {outcomes:?}");
+    report_skip("no_change_of_state_is_missed (with runs skipped)", &reason);
+}
+
+/// Traces connects that fail by a timer. What was not seen is counted as lost.
+fn connect_in_vain() -> Outcome {
+    let lab = Lab::up().unwrap();
+    lab.router_drop(&format!("tcp dport {}", lab.port())).unwrap();
+    // All ends fit into the ring, however slowly they are taken from it.
+    let tracer = Tracer::start_with(&lab, &["--ring-size", "67108864"]).unwrap();
+    let connects = load::connect_in_vain(&lab, Duration::from_secs(5)).unwrap();
+    let skipped = skipped_runs(tracer.pid());
+    lab.wait_for_ends(Duration::from_secs(15)).unwrap();
+    let run = tracer.stop().unwrap();
+    assert!(run.status.success(), "{}", run.stderr);
+    let errors = run.recording.connections.iter().map(|it| it.text("connect_error").unwrap());
+    let mut unseen = errors.filter(|error| *error != Some("ETIMEDOUT")).count() as u64;
+    let recorded = run.recording.connections.len() as u64;
+    let lost = run.recording.trust("events_lost").unwrap();
+    if run.recording.trust("connections_lost").unwrap().is_none() {
+        // From Linux 7.0 on a thread may take the processor from a program: the count is an upper bound.
+        unseen += connects - recorded;
+        assert!(lost >= Some(unseen), "{:?}", run.recording.trailer);
+    } else {
+        assert_eq!(recorded, connects);
+        assert_eq!(lost, Some(unseen), "{:?}", run.recording.trailer);
+    }
+    Outcome { skipped, unseen }
+}
+
+/// How many runs of the programs of process `pid` the kernel has skipped.
+fn skipped_runs(pid: u32) -> u64 {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    let misses = descriptors.filter_map(|file| {
+        let text = fs::read_to_string(file.ok()?.path()).ok()?;
+        let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+        count.trim().parse::<u64>().ok()
+    });
+    misses.sum()
+}
