@@ -28,6 +28,9 @@ use crate::{
 
 const WORKERS: u8 = 4;
 
+/// Connects in vain that one worker has under way.
+const AT_ONCE: usize = 2_000;
+
 /// A server whose only skill is to greet, read one command, answer and close.
 #[derive(Debug)]
 pub struct GreetingServer {
@@ -141,6 +144,7 @@ pub fn generate(lab: &Lab, per_second: u32, time: Duration) -> Result<Load> {
 pub fn connect_in_vain(lab: &Lab, time: Duration) -> Result<u64> {
     lab.client.sysctl("net.ipv4.ip_local_port_range", "1024 65000")?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let most = most.max(2 * u64::from(WORKERS) * AT_ONCE as u64);
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let end = Instant::now() + time;
     let port = lab.port();
@@ -162,7 +166,6 @@ pub fn connect_in_vain(lab: &Lab, time: Duration) -> Result<u64> {
 
 /// Connects to a server of the worker's own until `end`, and waits for the end of each connect.
 fn give_up(worker: u8, port: u16, end: Instant) -> Result<u64> {
-    const AT_ONCE: usize = 2_000;
     let address = SocketAddr::from((lab::server_v4(worker), port));
     let mut open = VecDeque::with_capacity(AT_ONCE);
     let mut connects = 0;

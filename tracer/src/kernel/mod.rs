@@ -25,7 +25,8 @@ use crate::{
     origins::{Absent, LeftOut, Origins},
     privilege,
     probe::{
-        self, ReplyBuffers, Settings, Skipped, TlsProbes, preflight::kernel_release, tls_probes,
+        self, OwnTypes, ReplyBuffers, Settings, Skipped, TlsProbes, preflight::kernel_release,
+        tls_probes,
     },
 };
 
@@ -38,6 +39,8 @@ type StateBytes = [u8; size_of::<ConnectionState>()];
 pub(crate) struct Kernel {
     /// The programs; `None` once detached.
     ebpf: Option<Ebpf>,
+    /// The kernel's types, until nobody waits for the start any more.
+    types: Option<OwnTypes>,
     hooks: Vec<HookStatus>,
     events: RingBuf<MapData>,
     replies: ReplyBuffers,
@@ -68,7 +71,7 @@ impl Kernel {
                  CAP_SYS_ADMIN",
         )?;
         let origins = Origins::read(&settings.senders)?;
-        let (mut ebpf, types) = probe::load(settings)?;
+        let (mut ebpf, mut types) = probe::load(settings)?;
         // The buffers come before the hooks, or the first records would find none.
         let replies = if settings.replies {
             ReplyBuffers::open(take(&mut ebpf, "REPLIES")?)?
@@ -83,9 +86,9 @@ impl Kernel {
             tls = probes;
             hooks.extend(statuses);
         }
-        types.forget();
-        give_memory_back();
+        types.finish_reading();
         Ok(Self {
+            types: Some(types),
             events: RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?,
             replies,
             stopped: HashMap::try_from(take(&mut ebpf, "STOPPED")?)?,
@@ -103,6 +106,12 @@ impl Kernel {
             _stats: stats,
             ebpf: Some(ebpf),
         })
+    }
+
+    /// Lets go of what only the start needed, which takes some time.
+    pub(crate) fn forget_start(&mut self) {
+        self.types = None;
+        give_memory_back();
     }
 
     /// Whether its maps can be read by a thread without capabilities.

@@ -23,4 +23,4 @@ pub(crate) use reply_buffers::ReplyBuffers;
 pub(crate) use skipped::{Skipped, preempts_programs};
 pub(crate) use tier::Tier;
 pub(crate) use tls_probes::TlsProbes;
-pub(crate) use types::is_shown as btf_is_shown;
+pub(crate) use types::{OwnTypes, is_shown as btf_is_shown};

@@ -40,10 +40,9 @@ impl OwnTypes {
         self.btf.as_ref()
     }
 
-    /// Lets go of all types. Afterwards no thread is left that read them.
-    pub(crate) fn forget(self) {
-        drop(self.btf);
-        if let Some(reader) = self.reader {
+    /// Waits until no thread is left that read them.
+    pub(crate) fn finish_reading(&mut self) {
+        if let Some(reader) = self.reader.take() {
             finish(reader);
         }
     }

@@ -89,6 +89,7 @@ pub(crate) fn run_beside(
     let stop = Stop::on_signals(&runtime)?;
     let mut trace = Trace::new(args, &settings, clock, outlets, metrics, kernel)?;
     begin()?;
+    trace.kernel.forget_start();
     runtime.block_on(trace.follow(args, stop, has_ended))?;
     trace.finish(args)
 }
