@@ -49,7 +49,7 @@ pub(crate) fn preempts_programs(release: &str) -> bool {
 }
 
 /// How often the kernel skipped `program`. From `bpf_prog_show_fdinfo` (`recursion_misses`, since Linux 5.12; for raw tracepoints, BTF ones included,
-/// since 6.2, which is when they began to be skipped). 0 where the kernel does not count.
+/// since 6.2 and later releases of 6.1, which is when they began to be skipped). 0 where the kernel does not count.
 fn skipped_runs(program: BorrowedFd<'_>) -> u64 {
     let file = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
     fs::read_to_string(file).ok().and_then(|text| count_in(&text)).unwrap_or(0)
