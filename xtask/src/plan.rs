@@ -174,24 +174,20 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
             remedy: apt_remedy(found.privilege),
         });
     }
-    let mail_servers = found.missing_mail_servers.iter();
-    for package in mail_servers.filter(|package| found.apt_offers.contains(package)) {
-        steps.push(Step {
-            installs: "a mail server, as files below the target directory",
-            call: apt::download(package, &found.mail_servers),
-            remedy: "see apt's message above; without it the tests with that server are skipped"
-                .into(),
-        });
-    }
-    let emulators = found.missing_emulators.iter();
-    for package in emulators.filter(|package| found.apt_offers.contains(package)) {
-        steps.push(Step {
-            installs: "an emulator, as files below the target directory",
-            call: apt::unpack(package, &found.emulators),
-            remedy: "see apt's message above; without it the tests on other kernels are skipped"
-                .into(),
-        });
-    }
+    steps.extend(below_target(
+        found,
+        &found.missing_mail_servers,
+        "a mail server, as files below the target directory",
+        |package| apt::download(package, &found.mail_servers),
+        "the tests with that server",
+    ));
+    steps.extend(below_target(
+        found,
+        &found.missing_emulators,
+        "an emulator, as files below the target directory",
+        |package| apt::unpack(package, &found.emulators),
+        "the tests on other kernels",
+    ));
     if found.clippy_missing_for == Some(BpfCompiler::Nightly) {
         steps.push(Step {
             installs: "clippy for the BPF programs",
@@ -209,6 +205,23 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
         steps.push(deny());
     }
     steps
+}
+
+/// A step for each of the `missing` packages that apt has and that are not to be installed. `tests`: what is skipped
+/// without it.
+fn below_target(
+    found: &TestFound,
+    missing: &[&'static str],
+    installs: &'static str,
+    call: impl Fn(&str) -> Invocation,
+    tests: &str,
+) -> impl Iterator<Item = Step> {
+    let offered = missing.iter().filter(|package| found.apt_offers.contains(package));
+    offered.map(move |package| Step {
+        installs,
+        call: call(package),
+        remedy: format!("see apt's message above; without it {tests} are skipped"),
+    })
 }
 
 /// The step after which smtptrace can be packed.

@@ -77,15 +77,8 @@ impl Kernel {
             let count = |reason| self.drop_count(counters::index(row, reason));
             let full = count(reason::CONNECTIONS_FULL)?;
             let closed = count(reason::CLOSED_RING_FULL)?;
-            let events = closed
-                + count(reason::TURNS_RING_FULL)?
-                + count(reason::REPLY_BUFFER_FULL)?
-                + count(reason::OWNER_RING_FULL)?
-                + count(reason::DECRYPTED_RING_FULL)?
-                + count(reason::DECRYPTED_UNREAD)?
-                + count(reason::OPENED_RING_FULL)?
-                + count(reason::REPLY_UNREAD)?
-                + count(reason::STATE_UNSEEN)?;
+            let reasons = (0..reason::COUNT).filter(|it| *it != reason::CONNECTIONS_FULL);
+            let events = reasons.map(count).sum::<Result<u64>>()?;
             connections += full + closed;
             losses.events += events;
             losses.map_full += full;
