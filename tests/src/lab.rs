@@ -1,16 +1,20 @@
 //! Client, router and server: three namespaces in a row, with IPv4 and IPv6.
 
 use std::{
-    fs,
+    fs::{self, File, OpenOptions},
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+    libc::{F_WRLCK, SEEK_SET, flock},
+};
 
 use crate::{
     namespace::{Namespace, remove_leftovers, run_with_input},
@@ -42,7 +46,7 @@ pub struct Lab {
     /// Where mail goes to. Interface `s0`.
     pub server: Namespace,
     directory: PathBuf,
-    port: u16,
+    port: Port,
 }
 
 impl Lab {
@@ -50,9 +54,12 @@ impl Lab {
     pub fn up() -> Result<Self> {
         remove_leftovers()?;
         remove_left_directories()?;
-        let port = unique_port();
-        let directory =
-            std::env::temp_dir().join(format!("{DIRECTORY_PREFIX}{}-{port}", std::process::id()));
+        let port = Port::take()?;
+        let directory = std::env::temp_dir().join(format!(
+            "{DIRECTORY_PREFIX}{}-{}",
+            std::process::id(),
+            port.number
+        ));
         fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
         let lab = Self {
@@ -111,17 +118,17 @@ impl Lab {
 
     /// A port that no other test uses at this time: what smtptrace is told to trace.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// The server's IPv4 address with the port of this lab.
     pub fn server_v4(&self) -> SocketAddr {
-        SocketAddr::from((SERVER_V4, self.port))
+        SocketAddr::from((SERVER_V4, self.port()))
     }
 
     /// The server's IPv6 address with the port of this lab.
     pub fn server_v6(&self) -> SocketAddr {
-        SocketAddr::from((SERVER_V6, self.port))
+        SocketAddr::from((SERVER_V6, self.port()))
     }
 
     /// Directory for files of this test; removed with the lab.
@@ -156,7 +163,7 @@ impl Lab {
     /// Waits until no socket of the client talks to the port of this lab any more (TIME-WAIT does
     /// not count: the socket proper has ended then).
     pub fn wait_for_ends(&self, timeout: Duration) -> Result<()> {
-        let filter = format!("dport = :{}", self.port);
+        let filter = format!("dport = :{}", self.port());
         wait::until("the end of all connections", timeout, || {
             let sockets =
                 self.client.run("ss", ["-tanH", "exclude", "time-wait", filter.as_str()])?;
@@ -202,14 +209,43 @@ pub fn server_v6(offset: u8) -> Ipv6Addr {
     Ipv6Addr::from_bits(SERVER_V6.to_bits() + u128::from(offset))
 }
 
-/// A port below the ephemeral range, spread by process id and never the same twice in a process.
-fn unique_port() -> u16 {
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
-    static SERIAL: AtomicU16 = AtomicU16::new(0);
-    let serial = u32::from(SERIAL.fetch_add(1, Ordering::Relaxed));
-    let port = FIRST + (std::process::id().wrapping_mul(61) + serial) % COUNT;
-    u16::try_from(port).unwrap_or(25_252)
+/// A port below the ephemeral range that no other lab of this machine has at this time: smtptrace looks into all
+/// namespaces, so two labs with one port would see each other.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    /// Holds a lock on the byte of this number; the kernel releases it with the process, however that ends.
+    _lock: File,
+}
+
+impl Port {
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+
+    /// Takes one, beginning at a place that the process id gives.
+    fn take() -> Result<Self> {
+        let path = Path::new("/run/smtptrace-lab.ports");
+        let begin = std::process::id() % u32::from(Self::COUNT);
+        for offset in 0..u32::from(Self::COUNT) {
+            let number = Self::FIRST + u16::try_from((begin + offset) % u32::from(Self::COUNT))?;
+            // Locks of one open file do not exclude each other: each has its own.
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file = file.with_context(|| format!("open {}", path.display()))?;
+            let byte = flock {
+                l_type: i16::try_from(F_WRLCK)?,
+                l_whence: i16::try_from(SEEK_SET)?,
+                l_start: number.into(),
+                l_len: 1,
+                l_pid: 0,
+            };
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte)) {
+                Ok(_) => return Ok(Self { number, _lock: file }),
+                Err(Errno::EAGAIN | Errno::EACCES) => {}
+                Err(error) => return Err(error).context(format!("lock {}", path.display())),
+            }
+        }
+        bail!("every port has a lab that is up: see {}", path.display())
+    }
 }
 
 fn link(left: &Namespace, left_name: &str, right: &Namespace, right_name: &str) -> Result<()> {
@@ -237,4 +273,22 @@ fn address(namespace: &Namespace, interface: &str, v4: &str, v6: &str) -> Result
     namespace.run("ip", ["addr", "add", v4, "dev", interface])?;
     namespace.run("ip", ["addr", "add", v6, "dev", interface, "nodad"])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_labs_have_one_port() {
+        crate::needs!(Links);
+        let first = Port::take().unwrap();
+        let second = Port::take().unwrap();
+        assert_ne!(first.number, second.number);
+        let taken = first.number;
+        drop(first);
+        let third = Port::take().unwrap();
+        assert_eq!(third.number, taken, "a lab that is gone leaves its port");
+        assert_ne!(third.number, second.number);
+    }
 }

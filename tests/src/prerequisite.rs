@@ -1,7 +1,9 @@
 //! What a test needs from the machine, and the visible skip when it is missing.
 
 use std::{
-    env, fs,
+    any::type_name,
+    env,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -140,26 +142,105 @@ fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether `test` must be skipped; if so, says why on standard output.
-///
-/// The line is written past the test runner's capture of `println!`, so that a skip is always seen:
-/// `SKIPPED: <test>: <reason>`.
-pub fn skipped(test: &str, needs: &[Prerequisite]) -> bool {
-    let Some(reason) = needs.iter().find_map(|need| need.missing()) else { return false };
-    report_skip(test, &reason);
-    true
+/// The file to which each skip is appended as a line `test TAB part TAB reason`, if this variable names one.
+/// `cargo xtask` adds it up.
+const SKIPS: &str = "SMTPTRACE_SKIPS";
+
+/// Why the first of `needs` that this machine lacks is missing; `None` if all are there.
+pub fn missing(needs: &[Prerequisite]) -> Option<String> {
+    needs.iter().find_map(|need| need.missing())
 }
 
-/// Says on standard output that `test`, or a part of it, was left out.
-pub fn report_skip(test: &str, reason: &str) {
+/// Says that `test`, or this `part` of it, is skipped: on standard output, past the capture of the test runner, and
+/// in the file of skips.
+///
+/// # Panics
+/// If that file cannot be written: a skip must not be lost.
+pub fn report_skip(test: &str, part: Option<&str>, reason: &str) {
+    let of_part = part.map(|part| format!(" ({part})")).unwrap_or_default();
     // The test runner has begun a line with the name of the test. Nothing sensible can be done if
     // standard output is closed.
-    let _ = writeln!(io::stdout(), "\nSKIPPED: {test}: {reason}");
+    let _ = writeln!(io::stdout(), "\nSKIPPED: {test}{of_part}: {reason}");
+    if let Some(file) = env::var_os(SKIPS) {
+        let line =
+            [test, part.unwrap_or_default(), reason].map(|word| word.replace(['\t', '\n'], " "));
+        let line = line.join("\t") + "\n";
+        let appended = OpenOptions::new().create(true).append(true).open(&file);
+        if let Err(error) = appended.and_then(|mut file| file.write_all(line.as_bytes())) {
+            panic!("the skip of {test} cannot be appended to {}: {error}", file.display());
+        }
+    }
+}
+
+/// The path of the test in which [`this_test!`](crate::this_test) declared `inner`, without its crate.
+pub fn test_of<T>(_inner: T) -> &'static str {
+    let path = type_name::<T>();
+    let path = path.strip_suffix("::inner").unwrap_or(path);
+    path.split_once("::").map_or(path, |(_, test)| test)
+}
+
+/// The name of the test function that it stands in, with its module: `endings::client_is_killed`.
+#[macro_export]
+macro_rules! this_test {
+    () => {{
+        fn inner() {}
+        $crate::prerequisite::test_of(inner)
+    }};
+}
+
+/// Whether this machine has what a part of the test needs: `has!("the unit": SystemdAnalyze)`. If not, that part is
+/// reported as skipped.
+#[macro_export]
+macro_rules! has {
+    ($part:literal: $($need:ident $(($what:literal))?),+) => {
+        $crate::has!(@ Some($part), $($need $(($what))?),+)
+    };
+    (@ $part:expr, $($need:ident $(($what:literal))?),+) => {{
+        let needs = [$($crate::prerequisite::Prerequisite::$need $(($what))?),+];
+        let missing = $crate::prerequisite::missing(&needs);
+        if let Some(reason) = &missing {
+            $crate::prerequisite::report_skip($crate::this_test!(), $part, reason);
+        }
+        missing.is_none()
+    }};
+}
+
+/// Skips the test in which it stands where the machine lacks something: `needs!(Namespaces, Postfix)`. With the name
+/// of a part, the rest of the test: `needs!("programs in the kernel": Bpftool)`.
+#[macro_export]
+macro_rules! needs {
+    ($($need:ident $(($what:literal))?),+) => {
+        if !$crate::has!(@ None, $($need $(($what))?),+) {
+            return;
+        }
+    };
+    ($part:literal: $($need:ident $(($what:literal))?),+) => {
+        if !$crate::has!(@ Some($part), $($need $(($what))?),+) {
+            return;
+        }
+    };
+}
+
+/// Skips the test in which it stands, for this reason.
+#[macro_export]
+macro_rules! skip {
+    ($reason:expr) => {{
+        $crate::prerequisite::report_skip($crate::this_test!(), None, $reason);
+        return;
+    }};
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_is_named_by_its_module_and_function() {
+        assert_eq!(
+            crate::this_test!(),
+            "prerequisite::tests::a_test_is_named_by_its_module_and_function"
+        );
+    }
 
     #[test]
     fn finds_only_executables() {

@@ -14,6 +14,7 @@ mod machine;
 mod plan;
 mod python;
 mod static_build;
+mod times;
 mod toolchain;
 mod vm;
 mod workspace;
@@ -59,14 +60,37 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
-    /// Set up, then run every check and every test; the last line is their sum
-    Test {
-        /// Run only the end-to-end tests on other kernels, in virtual machines: on these, or on all
-        #[arg(long, num_args = 0.., value_name = "KERNEL")]
-        vm: Option<Vec<String>>,
-        /// On other kernels: only the tests that do not take long; without names, on three kernels
-        #[arg(long, requires = "vm")]
+    /// Set up, then check format, lints and unit tests: needs no root
+    Check,
+    /// Set up, build, and run the end-to-end tests whose names contain FILTER, or all
+    E2e {
+        /// A part of the name of tests, for example `endings` or `endings::client_is_killed`
+        #[arg(value_name = "FILTER")]
+        filters: Vec<OsString>,
+    },
+    /// Set up, build, and run end-to-end tests on other kernels, in virtual machines
+    Vm {
+        /// Kernels, for example `5.10-x86_64`, and a module of tests, for example `tiers`; all if none is named
+        #[arg(value_name = "KERNEL|FILTER")]
+        words: Vec<String>,
+        /// Only the kernels and modules that `cargo xtask test` runs
+        #[arg(long)]
         quick: bool,
+    },
+    /// Set up, then run every check and every test but the long tier; the last line is their sum
+    Test {
+        /// List all tests with tier and group, and run none
+        #[arg(long)]
+        list: bool,
+    },
+    /// Set up, then run what takes hours; writes docs/long.md
+    Long {
+        /// Parts to run; all if none is named
+        #[arg(value_name = "PART")]
+        parts: Vec<commands::long::Part>,
+        /// Minutes for each fuzz target
+        #[arg(long, value_name = "MINUTES", default_value_t = 5)]
+        minutes: u32,
     },
 }
 
@@ -80,10 +104,12 @@ fn main() -> ExitCode {
         }
         Command::Bench { args } => commands::bench::run(&args),
         Command::Dist { arches, verify } => commands::dist::run(&arches, verify),
-        Command::Test { vm: None, .. } => commands::test::run(),
-        Command::Test { vm: Some(kernels), quick } => {
-            commands::test::run_on_kernels(&kernels, quick)
-        }
+        Command::Check => commands::check::run(),
+        Command::E2e { filters } => commands::e2e::run(&filters),
+        Command::Vm { words, quick } => commands::vm::run(&words, quick),
+        Command::Test { list: false } => commands::test::run(),
+        Command::Test { list: true } => commands::list::run(),
+        Command::Long { parts, minutes } => commands::long::run(&parts, minutes),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::apt;
 use crate::invocation::Invocation;
 use crate::machine::Privilege;
-use crate::toolchain::{BPF_TARGET, BpfCompiler, LINKER_VERSION, Version};
+use crate::toolchain::{BPF_TARGET, BpfCompiler, LINKER_VERSION, NEXTEST_VERSION, Version};
 
 /// Debian's compiler with a prebuilt `core` for BPF.
 pub(crate) const COMPILER_PACKAGES: &[&str] =
@@ -113,6 +113,8 @@ pub(crate) struct TestFound {
     pub(crate) clippy_missing_for: Option<BpfCompiler>,
     /// cargo-deny is not there.
     pub(crate) deny_missing: bool,
+    /// cargo-nextest is not there, or is older than what `.config/nextest.toml` asks for.
+    pub(crate) nextest_missing: bool,
 }
 
 impl TestFound {
@@ -123,6 +125,7 @@ impl TestFound {
             && self.missing_emulators.is_empty()
             && self.clippy_missing_for.is_none()
             && !self.deny_missing
+            && !self.nextest_missing
     }
 }
 
@@ -202,7 +205,11 @@ pub(crate) fn for_testing(found: &TestFound) -> Vec<Step> {
         });
     }
     if found.deny_missing {
-        steps.push(deny());
+        steps.push(from_cargo("cargo-deny", "cargo-deny (takes minutes)", DENY_VERSION));
+    }
+    if found.nextest_missing {
+        let version = NEXTEST_VERSION.to_string();
+        steps.push(from_cargo("cargo-nextest", "cargo-nextest (takes minutes)", &version));
     }
     steps
 }
@@ -318,16 +325,16 @@ fn linker_with_llvm_22() -> Step {
     }
 }
 
-/// cargo-deny, compiled for a short build: its own release profile links with full optimisation.
-fn deny() -> Step {
+/// A program of cargo's registry, compiled for a short build: its own release profile may link with full optimisation.
+fn from_cargo(name: &'static str, installs: &'static str, version: &str) -> Step {
     Step {
-        installs: "cargo-deny (takes minutes)",
+        installs,
         call: Invocation::cargo()
-            .args(["install", "cargo-deny", "--locked", "--version", DENY_VERSION])
+            .args(["install", name, "--locked", "--version", version])
             .without_env("CARGO_TARGET_DIR")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
-        remedy: "see cargo's message above; any cargo-deny on PATH will do".into(),
+        remedy: format!("see cargo's message above; or put {name} {version} or newer on PATH"),
     }
 }

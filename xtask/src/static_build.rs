@@ -13,7 +13,11 @@ use serde_json::Value;
 
 use crate::commands::setup;
 use crate::invocation::Invocation;
+use crate::times;
 pub(crate) use toolchain::Toolchain;
+
+/// The profile of `Cargo.toml` for what is shipped, tested end to end, and run in virtual machines: one build for all.
+const PROFILE: &str = "release";
 
 /// A processor that smtptrace is shipped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -60,31 +64,11 @@ impl Arch {
     }
 }
 
-/// What a build is for: a profile of `Cargo.toml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// To be shipped.
-    Release,
-    /// To be emulated here: less optimised, so sooner ready.
-    Emulated,
-}
-
-impl Profile {
-    /// Its name, and that of its directory.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Emulated => "emulated",
-        }
-    }
-}
-
 /// How static binaries for one processor are built here.
 #[derive(Debug)]
 pub(crate) struct StaticBuild {
     /// The name of the target.
     triple: String,
-    profile: Profile,
     /// Where cargo puts them.
     directory: PathBuf,
     call: Invocation,
@@ -92,31 +76,32 @@ pub(crate) struct StaticBuild {
 
 impl StaticBuild {
     /// Looks for the compiler and installs what it needs. `target` is cargo's target directory.
-    pub(crate) fn prepare(
-        root: &Path,
-        target: &Path,
-        arch: Arch,
-        profile: Profile,
-    ) -> Result<Self> {
+    pub(crate) fn prepare(root: &Path, target: &Path, arch: Arch) -> Result<Self> {
         let toolchain = Toolchain::choose(arch);
         setup::for_static(toolchain, root, target)
             .with_context(|| format!("static binaries for {} cannot be built", arch.name()))?;
         let fetch = toolchain.cargo().args(["fetch", "--quiet", "--locked"]);
         fetch.run(root)?;
         let call = toolchain.flagged(root, target)?;
-        Ok(Self::of(&toolchain.target(), profile, target, call))
+        Ok(Self::of(&toolchain.target(), target, call))
     }
 
     /// A build for the target `triple` with `call`, which is cargo with all its flags.
-    pub(crate) fn of(triple: &str, profile: Profile, target: &Path, call: Invocation) -> Self {
-        let directory = target.join(triple).join(profile.name());
-        Self { triple: triple.to_owned(), profile, directory, call }
+    pub(crate) fn of(triple: &str, target: &Path, call: Invocation) -> Self {
+        let directory = target.join(triple).join(PROFILE);
+        Self { triple: triple.to_owned(), directory, call }
     }
 
     /// `cargo SUBCOMMAND` with all that makes its output static and the same everywhere.
     pub(crate) fn cargo(&self, subcommand: &str) -> Invocation {
-        let how = ["--profile", self.profile.name(), "--locked", "--target", &self.triple];
+        let how = ["--profile", PROFILE, "--locked", "--target", &self.triple];
         self.call.clone().arg(subcommand).args(how)
+    }
+
+    /// `cargo nextest SUBCOMMAND` with the same, so that it takes what [`Self::cargo`] has built.
+    pub(crate) fn nextest(&self, subcommand: &str) -> Invocation {
+        let how = ["--cargo-profile", PROFILE, "--locked", "--target", &self.triple];
+        self.call.clone().args(["nextest", subcommand]).args(how)
     }
 
     /// The call that builds the tracer.
@@ -131,38 +116,36 @@ impl StaticBuild {
 }
 
 /// Builds the tracer and says where it is.
-pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch, profile: Profile) -> Result<PathBuf> {
-    let build = StaticBuild::prepare(root, target, arch, profile)?;
-    build.build_tracer().run(root)?;
+pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch) -> Result<PathBuf> {
+    let build = StaticBuild::prepare(root, target, arch)?;
+    let name = format!("release build for {}", arch.name());
+    times::measure(&name, || build.build_tracer().run(root))?;
     Ok(build.tracer())
 }
 
-/// Builds the end-to-end tests of these names, and the programs they start, and says where they are. The name of
-/// a test's program is that of the test, a `-`, and a hash.
-pub(crate) fn tests(
-    root: &Path,
-    target: &Path,
-    arch: Arch,
-    profile: Profile,
-    names: &[&str],
-) -> Result<Vec<PathBuf>> {
-    let build = StaticBuild::prepare(root, target, arch, profile)?;
-    let mut call = build.cargo("test").args(["-p", "tests", "--no-run", "--message-format=json"]);
-    for name in names {
-        call = call.args(["--test", name]);
-    }
-    let output = call
-        .command()
-        .current_dir(root)
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("`{call}` could not be started"))?;
+/// Builds the end-to-end tests and the programs they start, and says where they are. The name of the tests' program
+/// is `e2e`, a `-`, and a hash.
+pub(crate) fn tests(root: &Path, target: &Path, arch: Arch) -> Result<Vec<PathBuf>> {
+    let build = StaticBuild::prepare(root, target, arch)?;
+    let call = build.cargo("test").args([
+        "-p",
+        "tests",
+        "--test",
+        "e2e",
+        "--no-run",
+        "--message-format=json",
+    ]);
+    let name = format!("end-to-end tests for {}", arch.name());
+    let output = times::measure(&name, || {
+        call.command().current_dir(root).stderr(Stdio::inherit()).output()
+    });
+    let output = output.with_context(|| format!("`{call}` could not be started"))?;
     if !output.status.success() {
         bail!("`{call}` failed with {}; its own messages are above", output.status);
     }
     let programs = test_programs(&String::from_utf8_lossy(&output.stdout));
     if programs.is_empty() {
-        bail!("`{call}` went well, yet names no program");
+        bail!("`{call}` succeeded, but names no program");
     }
     Ok(programs)
 }
@@ -207,9 +190,9 @@ mod tests_of_messages {
 {"reason":"compiler-artifact","target":{"kind":["bin"]},"profile":{"test":true},"executable":"/t/deps/lab_session-1"}
 {"reason":"compiler-artifact","target":{"kind":["bin"]},"profile":{"test":false},"executable":"/t/lab-session"}
 {"reason":"compiler-artifact","target":{"kind":["custom-build"]},"profile":{"test":false},"executable":"/t/build"}
-{"reason":"compiler-artifact","target":{"kind":["test"]},"profile":{"test":true},"executable":"/t/deps/owners-1"}
+{"reason":"compiler-artifact","target":{"kind":["test"]},"profile":{"test":true},"executable":"/t/deps/e2e-1"}
 {"reason":"build-finished","success":true}"#;
-        let expected = ["/t/lab-session", "/t/deps/owners-1"].map(PathBuf::from);
+        let expected = ["/t/lab-session", "/t/deps/e2e-1"].map(PathBuf::from);
         assert_eq!(test_programs(messages), expected);
     }
 }

@@ -18,6 +18,9 @@ pub(crate) const BPF_TARGET: &str = "bpfel-unknown-none";
 /// The version of bpf-linker that is installed; newer ones that are already there are kept.
 pub(crate) const LINKER_VERSION: Version = Version(0, 13, 0);
 
+/// The version of cargo-nextest that is installed, and that `.config/nextest.toml` asks for.
+pub(crate) const NEXTEST_VERSION: Version = Version(0, 9, 143);
+
 /// A version with three numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(pub(crate) u32, pub(crate) u32, pub(crate) u32);
@@ -113,10 +116,10 @@ fn cargo_bin() -> Option<PathBuf> {
     Some(home.join("bin"))
 }
 
-/// The version of the bpf-linker that is installed, if it runs.
-pub(crate) fn linker_version() -> Option<Version> {
-    let linker = find_cargo_program("bpf-linker")?;
-    Version::parse(&Invocation::new(linker).arg("--version").answer()?)
+/// The version of a program for which [`find_cargo_program`] looks, if it runs.
+pub(crate) fn version_of(name: &str) -> Option<Version> {
+    let program = find_cargo_program(name)?;
+    Version::parse(&Invocation::new(program).arg("--version").answer()?)
 }
 
 #[cfg(test)]
@@ -135,5 +138,11 @@ mod tests {
     fn versions_are_ordered_by_number() {
         assert!(Version(0, 13, 0) > Version(0, 9, 15));
         assert!(Version(1, 0, 0) > LINKER_VERSION);
+    }
+
+    #[test]
+    fn nextest_is_asked_for_in_the_version_that_is_installed() {
+        let configuration = include_str!("../../.config/nextest.toml");
+        assert!(configuration.contains(&format!("nextest-version = \"{NEXTEST_VERSION}\"")));
     }
 }

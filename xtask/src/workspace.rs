@@ -29,6 +29,13 @@ pub(crate) fn target_dir(root: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(directory))
 }
 
+/// The day, and the commit that is checked out at `root` if it is a checkout.
+pub(crate) fn day_and_commit(root: &Path) -> String {
+    let day = Invocation::new("date").args(["-u", "+%Y-%m-%d"]).answer().unwrap_or_default();
+    let commit = Invocation::new("git").arg("-C").arg(root).args(["rev-parse", "--short", "HEAD"]);
+    format!("{} {}", day.trim(), commit.answer().unwrap_or_default().trim()).trim().to_owned()
+}
+
 /// Where the packages of mail servers for the tests are kept.
 pub(crate) fn mail_servers(target: &Path) -> PathBuf {
     target.join("mail-servers")

@@ -222,12 +222,8 @@ mod tests {
 
     #[test]
     fn running_kernel_has_every_needed_field() {
-        let path = Path::new(KERNEL_BTF);
-        if !path.exists() {
-            println!("SKIPPED: running_kernel_has_every_needed_field: no {KERNEL_BTF}");
-            return;
-        }
-        let offsets = read(path).unwrap();
+        tests::needs!(KernelTypes);
+        let offsets = read(Path::new(KERNEL_BTF)).unwrap();
         assert!(offsets.skc_dport < 64 && offsets.write_seq > offsets.inet_sport, "{offsets:?}");
         assert_ne!(offsets.sock_done_bit, offsets.sock_keepopen_bit);
         // Fields that are optional, but that every kernel so far has.

@@ -1,15 +1,11 @@
-//! The fuzz targets: compiled, and each run for a moment.
+//! The fuzz targets: compiled, and each run for some minutes.
 
 use std::fs;
 use std::path::Path;
 
-use crate::checks::step::Step;
-use crate::checks::tally::Tally;
+use super::run::Run;
 use crate::invocation::Invocation;
 use crate::machine;
-
-/// Inputs that each target is given: enough to see that it runs and would find a panic at the first byte.
-const INPUTS: &str = "-runs=20000";
 
 /// Flags by which the compiler counts the branches that the fuzzer looks at; the same as cargo-fuzz's,
 /// without a sanitizer, which a stable compiler does not have.
@@ -18,24 +14,24 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
                      -Cllvm-args=-sanitizer-coverage-pc-table --cfg fuzzing -Cdebug-assertions \
                      -Ccodegen-units=1";
 
-/// Builds all of them and runs each.
-pub(crate) fn run(root: &Path, target: &Path, tally: &mut Tally) {
+/// Builds all of them and runs each for `minutes`.
+pub(crate) fn run(run: &mut Run, minutes: u32) {
     let name = "fuzz targets";
     if machine::find_program("c++").is_none() {
-        tally.skip(name, "libFuzzer needs a C++ compiler, and there is no c++");
+        run.tally.skip(name, "libFuzzer needs a C++ compiler, and there is no c++");
         return;
     }
-    let build = Step::preparation("build of the fuzz targets", build(root, target));
-    if !build.run(root, tally) {
-        tally.skip(name, "they could not be built");
+    if !run.prepare("build of the fuzz targets", &build(&run.root, &run.target)) {
+        run.tally.skip(name, "they could not be built");
         return;
     }
-    for fuzzed in targets(root) {
-        let programs = target.join("fuzz").join(triple()).join("release");
-        let call = Invocation::new(programs.join(&fuzzed))
-            .args([INPUTS, "-seed=1", "-max_len=4096", "-print_final_stats=0"])
-            .arg(format!("-artifact_prefix={}/", target.join("fuzz").display()));
-        Step::check("fuzz target", call).run(root, tally);
+    let fuzz = run.target.join("fuzz");
+    for fuzzed in targets(&run.root) {
+        let call = Invocation::new(fuzz.join(triple()).join("release").join(&fuzzed))
+            .arg(format!("-max_total_time={}", 60 * minutes))
+            .args(["-max_len=4096", "-print_final_stats=0", "-verbosity=0"])
+            .arg(format!("-artifact_prefix={}/", fuzz.display()));
+        run.check(&format!("fuzz {fuzzed}"), &call);
     }
 }
 
@@ -54,7 +50,7 @@ fn triple() -> String {
 }
 
 /// Names of the targets, as their files are called.
-fn targets(root: &Path) -> Vec<String> {
+pub(crate) fn targets(root: &Path) -> Vec<String> {
     let files = fs::read_dir(root.join("fuzz/fuzz_targets")).into_iter().flatten().flatten();
     let mut names: Vec<String> =
         files.filter_map(|file| Some(file.path().file_stem()?.to_str()?.to_owned())).collect();

@@ -1,5 +1,5 @@
-//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, and
-//! no source file is too long to be read.
+//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, no source file is too
+//! long to be read, and no test is ignored: nobody would count it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,13 @@ pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
     for file in files(root)? {
         let shown = file.strip_prefix(root).unwrap_or(&file).display();
         if file.extension().is_some_and(|extension| extension == "rs") {
-            let lines = read(&file)?.lines().count();
+            let text = read(&file)?;
+            if text.lines().any(|line| line.trim_start().starts_with("#[ignore")) {
+                found.push(format!(
+                    "{shown} ignores a test: run it, or skip it with `needs!` or `skip!`"
+                ));
+            }
+            let lines = text.lines().count();
             if lines > MAX_LINES {
                 found.push(format!("{shown} has {lines} lines, {MAX_LINES} are allowed: split it"));
             }
@@ -115,12 +121,15 @@ mod tests {
         fs::write(root.join("a/src/fits.rs"), "\n".repeat(400)).unwrap();
         fs::write(root.join("a/src/long.rs"), "\n".repeat(401)).unwrap();
         fs::write(root.join("target/generated.rs"), "\n".repeat(401)).unwrap();
+        fs::write(root.join("a/src/ignored.rs"), "#[test]\n#[ignore = \"slow\"]\nfn a() {}\n")
+            .unwrap();
         let found = breaches(&root).unwrap();
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(
             found,
             [
                 "a/Cargo.toml lacks `[lints]` with `workspace = true`: add it",
+                "a/src/ignored.rs ignores a test: run it, or skip it with `needs!` or `skip!`",
                 "a/src/long.rs has 401 lines, 400 are allowed: split it",
             ]
         );

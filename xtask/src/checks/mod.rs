@@ -1,8 +1,8 @@
-//! What `cargo xtask test` is made of: running steps, reading their output, and summing up.
+//! The steps of the tests, and what they add up to.
 
 pub(crate) mod fuzz;
 pub(crate) mod house_rules;
-pub(crate) mod step;
-pub(crate) mod stream;
+mod junit;
+pub(crate) mod run;
+pub(crate) mod steps;
 pub(crate) mod tally;
-pub(crate) mod test_output;

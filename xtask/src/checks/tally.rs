@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+/// How many tests may pass at their second try only before the run has failed.
+const FLAKY_ALLOWED: usize = 2;
+
 /// Counts of everything that was checked.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     passed: usize,
     failures: Vec<String>,
+    flaky: Vec<String>,
     skips: Vec<String>,
 }
 
@@ -21,6 +25,11 @@ impl Tally {
         self.failures.push(what.into());
     }
 
+    /// Names a test that failed and then passed; that it passed is counted apart.
+    pub(crate) fn flaky(&mut self, test: &str) {
+        self.flaky.push(test.to_owned());
+    }
+
     /// Counts something that was not checked, and keeps why.
     pub(crate) fn skip(&mut self, what: &str, reason: &str) {
         self.skips.push(format!("{what}: {reason}"));
@@ -29,9 +38,12 @@ impl Tally {
     /// Adds the counts of `part`, which is called `name` there.
     pub(crate) fn add(&mut self, name: &str, part: &Self) {
         let named = |items: &[String]| items.iter().map(|it| format!("{name}: {it}")).collect();
-        let (failures, skips): (Vec<_>, Vec<_>) = (named(&part.failures), named(&part.skips));
+        let lists: [Vec<String>; 3] =
+            [&part.failures, &part.flaky, &part.skips].map(|it| named(it));
+        let [failures, flaky, skips] = lists;
         self.passed += part.passed;
         self.failures.extend(failures);
+        self.flaky.extend(flaky);
         self.skips.extend(skips);
     }
 
@@ -40,22 +52,30 @@ impl Tally {
         [self.passed, self.failures.len(), self.skips.len()]
     }
 
-    /// Whether nothing failed.
+    /// Whether nothing failed, and no more than two tests were flaky.
     pub(crate) fn is_success(&self) -> bool {
-        self.failures.is_empty()
+        self.failures.is_empty() && self.flaky.len() <= FLAKY_ALLOWED
     }
 }
 
-/// The failures, the skips, and as the last line the plain sum.
+/// The failures, the flaky tests, the skips, and as the last line the plain sum.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (title, items) in [("Failed", &self.failures), ("Skipped", &self.skips)] {
+        let titles = ["Failed", "Flaky (failed, then passed)", "Skipped"];
+        for (title, items) in titles.iter().zip([&self.failures, &self.flaky, &self.skips]) {
             if !items.is_empty() {
                 writeln!(f, "{title}:")?;
             }
             for item in items {
                 writeln!(f, "  {}", item.replace('\n', "\n    "))?;
             }
+        }
+        if self.flaky.len() > FLAKY_ALLOWED {
+            writeln!(
+                f,
+                "{} tests are flaky, {FLAKY_ALLOWED} are allowed: the run has failed",
+                self.flaky.len()
+            )?;
         }
         let (failed, skipped) = (self.failures.len(), self.skips.len());
         write!(f, "{} passed, {failed} failed, {skipped} skipped", self.passed)
@@ -94,6 +114,17 @@ mod tests {
         let text = whole.to_string();
         assert!(text.contains("6.1-x86_64: families: ipv6\n"), "{text}");
         assert!(text.contains("6.1-x86_64: ipv4: no veth\n"), "{text}");
+    }
+
+    #[test]
+    fn more_than_two_flaky_tests_fail_the_run() {
+        let mut tally = Tally::default();
+        for (test, is_success) in [("a", true), ("b", true), ("c", false)] {
+            tally.pass(1);
+            tally.flaky(test);
+            assert_eq!(tally.is_success(), is_success, "{test}");
+        }
+        assert!(tally.to_string().ends_with("the run has failed\n3 passed, 0 failed, 0 skipped"));
     }
 
     #[test]

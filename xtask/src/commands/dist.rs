@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::setup;
 use crate::dist::{self, Binary, Release};
 use crate::invocation::Invocation;
-use crate::static_build::{self, Arch, Profile};
+use crate::static_build::{self, Arch};
 use crate::workspace;
 
 /// Runs the command for `arches`, or for all of them if none is named. `verify`: then everything is built and packed
@@ -26,13 +26,13 @@ pub(crate) fn run(arches: &[Arch], verify: bool) -> Result<ExitCode> {
         "manual pages are written by the binary itself: this must run on x86_64 or aarch64",
     )?;
     // The native binary comes first: it writes the manual pages of all packages.
-    let native_file = static_build::tracer(&root, &target, native, Profile::Release)?;
+    let native_file = static_build::tracer(&root, &target, native)?;
     let directory = cleared(target.join("dist"))?;
     let arches = if arches.is_empty() { &Arch::ALL } else { arches };
     for arch in arches {
         let file = match *arch {
             arch if arch == native => native_file.clone(),
-            arch => static_build::tracer(&root, &target, arch, Profile::Release)?,
+            arch => static_build::tracer(&root, &target, arch)?,
         };
         let binary = Binary { file: &file, arch: *arch, native: &native_file };
         dist::pack(&release, binary, &directory)?;

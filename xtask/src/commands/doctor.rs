@@ -177,10 +177,15 @@ fn testing(found: &TestFound) -> Vec<Finding> {
         (Some(compiler), None) => Finding::present("clippy for BPF", format!("for {compiler}")),
         (None, None) => Finding::missing("clippy for BPF", "there is no BPF compiler", SETUP),
     });
-    findings.push(match find_cargo_program("cargo-deny") {
-        Some(file) => Finding::present("cargo-deny", file.display().to_string()),
-        None => Finding::missing("cargo-deny", "not on PATH", "cargo xtask test"),
-    });
+    for (name, is_missing) in
+        [("cargo-deny", found.deny_missing), ("cargo-nextest", found.nextest_missing)]
+    {
+        findings.push(match find_cargo_program(name) {
+            Some(file) if !is_missing => Finding::present(name, file.display().to_string()),
+            Some(_) => Finding::missing(name, "older than what is asked for", "cargo xtask test"),
+            None => Finding::missing(name, "not on PATH", "cargo xtask test"),
+        });
+    }
     findings
 }
 

@@ -13,7 +13,8 @@ use crate::plan::cross::CrossFound;
 use crate::plan::{self, BuildFound, Step, TestFound};
 use crate::python;
 use crate::static_build::Toolchain;
-use crate::toolchain::{self, BpfCompiler, LINKER_VERSION};
+use crate::times;
+use crate::toolchain::{self, BpfCompiler, LINKER_VERSION, NEXTEST_VERSION};
 use crate::vm::Emulator;
 use crate::workspace;
 
@@ -155,7 +156,7 @@ pub(crate) fn look_for_building() -> BuildFound {
     BuildFound {
         privilege: Privilege::look(),
         compiler: BpfCompiler::look(),
-        linker: toolchain::linker_version(),
+        linker: toolchain::version_of("bpf-linker"),
         apt_offers_compiler: false,
         apt_offers_llvm: false,
     }
@@ -181,6 +182,8 @@ pub(crate) fn look_for_testing(target: &Path) -> TestFound {
         emulators: workspace::emulators(target),
         clippy_missing_for: BpfCompiler::look().filter(|compiler| !compiler.has_clippy()),
         deny_missing: toolchain::find_cargo_program("cargo-deny").is_none(),
+        nextest_missing: toolchain::version_of("cargo-nextest")
+            .is_none_or(|it| it < NEXTEST_VERSION),
     }
 }
 
@@ -193,5 +196,6 @@ fn has_package(directory: &Path) -> bool {
 fn install(step: &Step, root: &Path) -> Result<()> {
     let Step { installs, call, remedy } = step;
     eprintln!("xtask: installing {installs}: {call}");
-    call.run(root).with_context(|| format!("could not install {installs}. What to do: {remedy}"))
+    times::measure(&format!("set-up: {installs}"), || call.run(root))
+        .with_context(|| format!("could not install {installs}. What to do: {remedy}"))
 }

@@ -21,6 +21,7 @@ const TESTED: TestFound = TestFound {
     missing_emulators: Vec::new(),
     clippy_missing_for: None,
     deny_missing: false,
+    nextest_missing: false,
 };
 
 fn building(found: &BuildFound) -> Vec<String> {
@@ -141,9 +142,22 @@ fn without_apt_only_cargo_and_rustup_install() {
         missing_programs: vec!["jq"],
         clippy_missing_for: Some(BpfCompiler::Nightly),
         deny_missing: true,
+        nextest_missing: true,
         ..TESTED
     };
-    assert_eq!(testing(&found), ["clippy for the BPF programs", "cargo-deny (takes minutes)"]);
+    assert_eq!(
+        testing(&found),
+        [
+            "clippy for the BPF programs",
+            "cargo-deny (takes minutes)",
+            "cargo-nextest (takes minutes)"
+        ]
+    );
+    let calls: Vec<String> = for_testing(&found).iter().map(|step| step.call.to_string()).collect();
+    assert!(
+        calls[2].contains("cargo install cargo-nextest --locked --version 0.9.143"),
+        "{calls:?}"
+    );
 }
 
 #[test]

@@ -38,8 +38,8 @@ pub(super) struct Contents<'a> {
     pub(super) userland: &'a Path,
     /// The directory of the kernel's modules.
     pub(super) modules: &'a Path,
-    /// What runs.
-    pub(super) scenarios: &'a [&'a Scenario],
+    /// What runs: modules, each with a beginning of the names of its tests.
+    pub(super) runs: &'a [(&'a Scenario, String)],
 }
 
 /// Unpacks the programs of the lab for `arch` below `directory`, at the first time only, and says where.
@@ -87,7 +87,7 @@ fn add(contents: &Contents<'_>, cpio: &mut Cpio<BufWriter<File>>) -> Result<()> 
         let path = if name == "guest-init" { "/init".into() } else { format!("/vm/tests/{name}") };
         add_program(cpio, &path, program)?;
     }
-    cpio.file("/vm/plan", plan(&modules, contents.scenarios).as_bytes())?;
+    cpio.file("/vm/plan", plan(&modules, contents.runs).as_bytes())?;
     Ok(())
 }
 
@@ -132,12 +132,12 @@ pub(super) fn name(program: &Path) -> String {
 }
 
 /// What the first process does, as `guest-init` reads it.
-fn plan(modules: &[Module], scenarios: &[&Scenario]) -> String {
+fn plan(modules: &[Module], runs: &[(&Scenario, String)]) -> String {
     let mut lines: Vec<String> =
         modules.iter().map(|module| format!("module\t/vm/modules/{}", module.name)).collect();
     lines.push("hooks".into());
-    for Scenario { program, without, .. } in scenarios {
-        let mut line = format!("run\t{program}\t{LIMIT_SECONDS}\t/vm/tests/{program}");
+    for (Scenario { module, without, .. }, filter) in runs {
+        let mut line = format!("run\t{module}\t{LIMIT_SECONDS}\t/vm/tests/e2e\t{filter}");
         line.push_str("\t--test-threads=1\t--nocapture");
         for (word, _) in *without {
             line.push_str("\t--skip\t");
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn test_programs_lose_their_hash() {
-        assert_eq!(name(Path::new("/t/deps/families-0123456789abcdef")), "families");
+        assert_eq!(name(Path::new("/t/deps/e2e-0123456789abcdef")), "e2e");
         assert_eq!(name(Path::new("/t/lab-session")), "lab-session");
         assert_eq!(name(Path::new("/t/guest-init")), "guest-init");
     }
@@ -163,11 +163,11 @@ mod tests {
     fn the_plan_loads_modules_and_runs_tests() {
         let modules = [Module { name: "veth.ko".into(), content: Vec::new() }];
         let scenario =
-            Scenario { program: "endings", without: &[("killed", "no Postfix")], is_slow: false };
-        let plan = plan(&modules, &[&scenario]);
+            Scenario { module: "endings", without: &[("killed", "no Postfix")], is_slow: false };
+        let plan = plan(&modules, &[(&scenario, "endings::".into())]);
         assert_eq!(
             plan,
-            "module\t/vm/modules/veth.ko\nhooks\nrun\tendings\t1200\t/vm/tests/endings\t\
+            "module\t/vm/modules/veth.ko\nhooks\nrun\tendings\t1200\t/vm/tests/e2e\tendings::\t\
              --test-threads=1\t--nocapture\t--skip\tkilled\n"
         );
     }

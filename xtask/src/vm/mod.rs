@@ -1,4 +1,4 @@
-//! The end-to-end tests on other kernels, in virtual machines: `cargo xtask test --vm`.
+//! The end-to-end tests on other kernels, in virtual machines: `cargo xtask vm`.
 //!
 //! `kernel` says which and has them fetched by `archive`; `initramfs` packs the programs and the tests; `qemu`
 //! boots; `outcome` reads the console; `document` writes `docs/kernels.md`. What happens inside is
@@ -14,6 +14,7 @@ mod modules;
 mod outcome;
 mod qemu;
 mod scenarios;
+mod test_output;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -23,41 +24,82 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result, bail};
 
 pub(crate) use self::emulator::Emulator;
 use self::kernel::Unpacked;
 pub(crate) use self::kernel::{KERNELS, Kernel, named};
 use self::outcome::{Outcome, Ran};
-use self::scenarios::{SCENARIOS, Scenario};
+use self::scenarios::SCENARIOS;
+pub(crate) use self::scenarios::Scenario;
+use crate::checks::run::Run;
 use crate::checks::tally::Tally;
-use crate::invocation::Invocation;
-use crate::static_build::{self, Arch, Profile};
+use crate::static_build::{self, Arch};
+use crate::{times, workspace};
 
 /// How much is run on each kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum Part {
     /// What does not take long.
     Quick,
     /// Everything.
     Whole,
+    /// One module, or one test of it.
+    Only {
+        /// The module.
+        scenario: Scenario,
+        /// `MODULE::`, or `MODULE::TEST`.
+        filter: &'static str,
+    },
 }
 
-impl Extent {
-    fn scenarios(self) -> Vec<&'static Scenario> {
-        SCENARIOS.iter().filter(|it| self == Self::Whole || !it.is_slow).collect()
+impl Part {
+    /// The part of this name: `MODULE` or `MODULE::TEST`.
+    ///
+    /// # Errors
+    /// If that module does not run in virtual machines: says which do, and which kernels there are.
+    pub(crate) fn of(name: &str) -> Result<Self> {
+        let (module, test) = name.split_once("::").unwrap_or((name, ""));
+        let Some(scenario) = SCENARIOS.iter().find(|it| it.module == module) else {
+            let modules: Vec<&str> = SCENARIOS.iter().map(|it| it.module).collect();
+            let kernels: Vec<String> = KERNELS.iter().map(ToString::to_string).collect();
+            bail!(
+                "`{name}` is neither a kernel nor a module of tests for virtual machines.\nKernels: {}\nModules: {}",
+                kernels.join(", "),
+                modules.join(", ")
+            );
+        };
+        // The command line lives as long as the program.
+        Ok(Self::Only { scenario: *scenario, filter: format!("{module}::{test}").leak() })
+    }
+
+    /// The modules of this part, in the order in which they run.
+    pub(crate) fn scenarios(self) -> impl Iterator<Item = &'static Scenario> {
+        SCENARIOS.iter().filter(move |it| match self {
+            Self::Quick => !it.is_slow,
+            Self::Whole => true,
+            Self::Only { scenario, .. } => scenario == **it,
+        })
+    }
+
+    /// The tests of `scenario` that run: a beginning of their names.
+    fn filter(self, scenario: &Scenario) -> String {
+        match self {
+            Self::Only { filter, .. } => filter.to_owned(),
+            Self::Quick | Self::Whole => format!("{}::", scenario.module),
+        }
     }
 
     /// When a machine is stopped.
     fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Quick => 25 * 60,
+            Self::Quick | Self::Only { .. } => 25 * 60,
             Self::Whole => 120 * 60,
         })
     }
 }
 
-/// The kernels of `cargo xtask test --vm --quick`.
+/// The kernels of `cargo xtask test`.
 pub(crate) fn quickly_tested() -> Vec<&'static Kernel> {
     KERNELS.iter().filter(|kernel| kernel.is_in_quick_run).collect()
 }
@@ -85,54 +127,43 @@ struct Ready {
 ///
 /// Everything is built before the first machine starts. Then as many run beside each other as this machine has
 /// processors, and one more: each waits a quarter of its time.
-pub(crate) fn test(
-    root: &Path,
-    target: &Path,
-    kernels: &[&'static Kernel],
-    extent: Extent,
-    tally: &mut Tally,
-) {
+pub(crate) fn test(run: &mut Run, kernels: &[&'static Kernel], part: Part) {
     let names: Vec<String> = kernels.iter().map(ToString::to_string).collect();
     println!("\n=== kernels {}", names.join(", "));
-    let begin = Instant::now();
     let mut built = Vec::new();
-    let ready: Vec<Ready> =
-        kernels.iter().filter_map(|it| prepare(root, target, it, &mut built, tally)).collect();
-    println!("=== programs and kernels: {:.1} s", begin.elapsed().as_secs_f64());
-    let directory = target.join("vm");
+    let ready: Vec<Ready> = kernels.iter().filter_map(|it| prepare(run, it, &mut built)).collect();
+    let directory = run.target.join("vm");
+    let begin = Instant::now();
     let beside = 1 + thread::available_parallelism().map_or(1, NonZero::get);
     for ready in ready.chunks(beside) {
         let ended: Vec<Tally> = thread::scope(|scope| {
-            let machines: Vec<_> =
-                ready.iter().map(|it| scope.spawn(|| run(&directory, it, extent))).collect();
+            let machines: Vec<_> = ready
+                .iter()
+                .map(|it| scope.spawn(|| boot_and_count(&directory, it, part)))
+                .collect();
             machines.into_iter().filter_map(|machine| machine.join().ok()).collect()
         });
         if ended.len() < ready.len() {
-            tally.fail("a machine: its thread panicked, see above");
+            run.tally.fail("a machine: its thread panicked, see above");
         }
         for (Ready { kernel, .. }, part) in ready.iter().zip(&ended) {
-            tally.add(&kernel.to_string(), part);
+            run.tally.add(&kernel.to_string(), part);
         }
     }
-    println!("=== kernels: {:.1} s", begin.elapsed().as_secs_f64());
+    times::keep("virtual machines", begin.elapsed());
 }
 
 /// Writes `docs/kernels.md` anew, from the last run on each kernel.
-pub(crate) fn document(root: &Path, target: &Path, tally: &mut Tally) {
-    if let Err(error) = document::write(root, &target.join("vm")) {
-        tally.fail(format!("docs/kernels.md: {error:#}"));
+pub(crate) fn document(run: &mut Run) {
+    if let Err(error) = document::write(&run.root, &run.target.join("vm")) {
+        run.tally.fail(format!("docs/kernels.md: {error:#}"));
     }
 }
 
 /// Fetches and builds what `kernel` needs. `None` if that is impossible here: then it is counted.
-fn prepare(
-    root: &Path,
-    target: &Path,
-    kernel: &'static Kernel,
-    built: &mut Vec<Arc<Built>>,
-    tally: &mut Tally,
-) -> Option<Ready> {
-    let directory = target.join("vm");
+fn prepare(run: &mut Run, kernel: &'static Kernel, built: &mut Vec<Arc<Built>>) -> Option<Ready> {
+    let directory = run.target.join("vm");
+    let Run { root, target, tally } = run;
     let mut skip = |reason: &str| {
         println!("SKIPPED: {kernel}: {reason}");
         tally.skip(&format!("kernel {kernel}"), reason);
@@ -144,12 +175,13 @@ fn prepare(
             return None;
         }
     };
-    let fetched = kernel
-        .fetch(&directory)
-        .and_then(|unpacked| Ok((unpacked, initramfs::userland(&directory, kernel.arch)?)));
+    let fetched = times::measure(&format!("packages for {kernel}"), || {
+        Ok((kernel.fetch(&directory)?, initramfs::userland(&directory, kernel.arch)?))
+    });
     let (unpacked, userland) = match fetched {
         Ok(fetched) => fetched,
         Err(error) => {
+            let error: Error = error;
             skip(&format!("{error:#}"));
             return None;
         }
@@ -172,12 +204,8 @@ fn prepare(
 }
 
 fn build(root: &Path, target: &Path, arch: Arch, userland: PathBuf) -> Result<Built> {
-    // For this processor it is built already: to be shipped, and tested without a machine.
-    let is_native = Arch::native() == Some(arch);
-    let profile = if is_native { Profile::Release } else { Profile::Emulated };
-    let tracer = static_build::tracer(root, target, arch, profile)?;
-    let names: Vec<&str> = SCENARIOS.iter().map(|it| it.program).collect();
-    let tests = static_build::tests(root, target, arch, profile, &names)?;
+    let tracer = static_build::tracer(root, target, arch)?;
+    let tests = static_build::tests(root, target, arch)?;
     let session = tests.iter().find(|it| initramfs::name(it) == "lab-session").cloned();
     let session = session.context("cargo names no program `lab-session`")?;
     let directory = target.join("vm/programs").join(arch.name());
@@ -187,17 +215,17 @@ fn build(root: &Path, target: &Path, arch: Arch, userland: PathBuf) -> Result<Bu
 }
 
 /// Boots the machine and counts what happened in it.
-fn run(directory: &Path, ready: &Ready, extent: Extent) -> Tally {
+fn boot_and_count(directory: &Path, ready: &Ready, part: Part) -> Tally {
     let begin = Instant::now();
     let kernel = ready.kernel;
     println!(
         "{kernel}: {} on {}, emulated; its console: {}",
         ready.unpacked.package,
         ready.emulator.program.display(),
-        log(directory, kernel, extent).display()
+        log(directory, kernel, part).display()
     );
     let mut outcome = Outcome::default();
-    let stopped = boot(directory, ready, extent, &mut outcome)
+    let stopped = boot(directory, ready, part, &mut outcome)
         .unwrap_or_else(|error| Some(format!("{error:#}")));
     let mut tally = Tally::default();
     for program in &outcome.programs {
@@ -212,23 +240,20 @@ fn run(directory: &Path, ready: &Ready, extent: Extent) -> Tally {
 }
 
 /// Where the console of `kernel` is kept.
-fn log(directory: &Path, kernel: &Kernel, extent: Extent) -> PathBuf {
-    let part = if extent == Extent::Quick { ".quick" } else { "" };
-    directory.join("runs").join(format!("{kernel}{part}.log"))
-}
-
-/// The day, and the commit that is tested if this is a checkout.
-fn now(root: &Path) -> String {
-    let day = Invocation::new("date").args(["-u", "+%Y-%m-%d"]).answer().unwrap_or_default();
-    let commit = Invocation::new("git").arg("-C").arg(root).args(["rev-parse", "--short", "HEAD"]);
-    format!("{} {}", day.trim(), commit.answer().unwrap_or_default().trim()).trim().to_owned()
+fn log(directory: &Path, kernel: &Kernel, part: Part) -> PathBuf {
+    let of_part = match part {
+        Part::Quick => ".quick",
+        Part::Whole => "",
+        Part::Only { .. } => ".only",
+    };
+    directory.join("runs").join(format!("{kernel}{of_part}.log"))
 }
 
 /// Packs the file system and boots; says why the machine had to be stopped, if it had.
 fn boot(
     directory: &Path,
     Ready { kernel, emulator, unpacked, built }: &Ready,
-    extent: Extent,
+    part: Part,
     outcome: &mut Outcome,
 ) -> Result<Option<String>> {
     let place = directory.join("runs");
@@ -240,12 +265,12 @@ fn boot(
         session: &built.session,
         userland: &built.userland,
         modules: &unpacked.modules,
-        scenarios: &extent.scenarios(),
+        runs: &part.scenarios().map(|it| (it, part.filter(it))).collect::<Vec<_>>(),
     };
     initramfs::write(&contents, &file_system)?;
-    let log = log(directory, kernel, extent);
+    let log = log(directory, kernel, part);
     let mut log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    for line in outcome::heading(&unpacked.package, &now(directory)) {
+    for line in outcome::heading(&unpacked.package, &workspace::day_and_commit(directory)) {
         writeln!(log, "{line}").context("cannot write the log")?;
     }
     let machine = qemu::Machine {
@@ -254,7 +279,7 @@ fn boot(
         image: &unpacked.image,
         initramfs: &file_system,
     };
-    qemu::boot(&machine, extent.limit(), |line| {
+    qemu::boot(&machine, part.limit(), |line| {
         // The tests are counted also where the disk is full.
         let _ = writeln!(log, "{line}");
         if let Some(ran) = outcome.read(line) {
@@ -274,4 +299,26 @@ fn show(kernel: &Kernel, ran: &Ran) {
         text.push_str(&ran.lines.join("\n"));
     }
     println!("{}", text.trim_end());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_or_one_of_its_tests_is_a_part() {
+        let part = Part::of("endings::client_is_killed").unwrap();
+        let [endings] = part.scenarios().collect::<Vec<_>>()[..] else { panic!("{part:?}") };
+        assert_eq!(
+            (endings.module, part.filter(endings).as_str()),
+            ("endings", "endings::client_is_killed")
+        );
+        assert_eq!(Part::of("tiers").unwrap().filter(&SCENARIOS[1]), "tiers::");
+        let error = Part::of("4.19").unwrap_err().to_string();
+        assert!(
+            error.contains("5.10-x86_64, 6.1-x86_64") && error.contains("families, tiers"),
+            "{error}"
+        );
+        assert!(Part::Quick.scenarios().count() < Part::Whole.scenarios().count());
+    }
 }

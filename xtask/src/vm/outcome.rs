@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use super::test_output::TestOutput;
 use crate::checks::tally::Tally;
-use crate::checks::test_output::TestOutput;
 
 /// Begins the lines that the machine's first process writes; the others are the kernel's.
 const MARK: &str = "@vm ";

@@ -2,23 +2,23 @@
 //!
 //! They need no program that is not unpacked there (`userland`), no real mail server and no Python. To add one, add a line.
 
-/// A program of end-to-end tests.
-#[derive(Debug)]
-pub(super) struct Scenario {
-    /// Its name: the file in `tests/tests`.
-    pub(super) program: &'static str,
+/// A module of end-to-end tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scenario {
+    /// Its name: the file in `tests/e2e`.
+    pub(crate) module: &'static str,
     /// The tests that are left out: words in their names, each with the reason.
     pub(super) without: &'static [(&'static str, &'static str)],
-    /// Left out of `cargo xtask test --vm --quick`.
-    pub(super) is_slow: bool,
+    /// Left out of `cargo xtask vm --quick`.
+    pub(crate) is_slow: bool,
 }
 
-const fn all_of(program: &'static str) -> Scenario {
-    Scenario { program, without: &[], is_slow: false }
+const fn all_of(module: &'static str) -> Scenario {
+    Scenario { module, without: &[], is_slow: false }
 }
 
-const fn slow(program: &'static str) -> Scenario {
-    Scenario { program, without: &[], is_slow: true }
+const fn slow(module: &'static str) -> Scenario {
+    Scenario { module, without: &[], is_slow: true }
 }
 
 /// In the order in which they run.
@@ -28,7 +28,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     slow("failures"),
     all_of("counters"),
     Scenario {
-        program: "endings",
+        module: "endings",
         without: &[("server_is_killed", "there is no Postfix in the machine")],
         is_slow: true,
     },
@@ -39,7 +39,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     slow("greeting"),
     slow("filters"),
     Scenario {
-        program: "phases",
+        module: "phases",
         without: &[("postfix", "there is no Postfix in the machine")],
         is_slow: true,
     },

@@ -1,0 +1,53 @@
+//! The end-to-end tests: a module per question, linked once. `cargo xtask e2e [FILTER]` runs them, side by side.
+//!
+//! Which of them run alone says `.config/nextest.toml`; which run on other kernels, `xtask/src/vm/scenarios.rs`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod btf_file;
+mod check;
+mod cli;
+mod compare;
+mod concurrency;
+mod counters;
+mod demo;
+mod dialogues;
+mod documents;
+mod endings;
+mod exim;
+mod exports;
+mod failures;
+mod families;
+mod filters;
+mod greeting;
+mod hostile;
+mod html_report;
+mod idle_limit;
+mod installing;
+mod interrupt;
+mod intervals;
+mod lab;
+mod live_view;
+mod load;
+mod metrics;
+mod metrics_documented;
+mod middleboxes;
+mod midlife;
+mod names;
+mod opensmtpd;
+mod origins;
+mod otlp;
+mod owners;
+mod phases;
+mod postfix_behind_boxes;
+mod postfix_to_postfix;
+mod postfix_to_sink;
+mod privilege;
+mod report;
+mod rotation;
+mod silences;
+mod skipped_runs;
+mod throttling;
+mod tiers;
+mod tls_probes;
+mod what_if;
