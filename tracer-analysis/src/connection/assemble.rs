@@ -6,7 +6,7 @@ use tracer_common::record::{ConnectionState, flag};
 
 use super::{
     Connection, Family, Kind, SCHEMA, SeenFrom,
-    ending::ending,
+    ending::{ending, first_end_ns},
     messages::{Messages, messages},
     owners,
     replies::Replies,
@@ -72,6 +72,7 @@ pub(super) fn assemble(
         auth_us: messages.auth_us,
         lifetime_us: if midlife { None } else { micros(state.start_ns, closed_ns) },
         end: Some(context.clock.utc(closed_ns)),
+        end_began_us: if midlife { None } else { micros(state.start_ns, first_end_ns(state)) },
         bytes_sent: Some(state.bytes_sent),
         bytes_received: Some(state.bytes_received),
         retransmits: Some(state.retransmits),

@@ -217,7 +217,8 @@ pub struct Connection {
     pub greeting_us: Option<u64>,
     /// Reply code of the greeting.
     pub banner_code: Option<u16>,
-    /// Host name in the greeting: letters, digits, dots, hyphens and underscores only.
+    /// Host name in the greeting: letters, digits, dots, hyphens and underscores only; or an address literal
+    /// as RFC 5321 section 4.1.3 writes it, in lower case.
     pub banner_host: Option<String>,
     /// Whether the session was encrypted; `None` if unknown.
     pub tls: Option<Tls>,
@@ -235,6 +236,11 @@ pub struct Connection {
     /// When it ended, or when tracing did; `None` in records of versions that did not note it.
     #[serde(default)]
     pub end: Option<Utc>,
+    /// SYN to the begin of the end: the first FIN or reset in either direction, or the kernel's CLOSE if that was
+    /// first. The age at which a server closes: `lifetime_us` runs on until this host has closed, too.
+    /// `None` if the start was not seen, if it is open, and in records of versions that did not note it.
+    #[serde(default)]
+    pub end_began_us: Option<u64>,
     /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`); for `midlife`, since `start`.
     pub bytes_sent: Option<u64>,
     /// Payload bytes received in order (`tcpi_bytes_received`); for `midlife`, since `start`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     connection::{Connection, EndCause, SeenFrom},
     destination::{
-        Arrivals, Cost, Course, Distribution, Few, IdleGaps, Messages, Throttling, Timeline,
+        Ages, Arrivals, Cost, Course, Distribution, Few, IdleGaps, Messages, Throttling, Timeline,
     },
     mta::Mta,
 };
@@ -86,7 +86,9 @@ pub struct Aggregate {
     pub greeting_codes: Few<u16, u64>,
     /// How the servers received them.
     pub throttling: Throttling,
-    /// What was spent in vain.
+    /// How old sessions were when they ended.
+    pub ages: Ages,
+    /// What was spent without use.
     pub cost: Cost,
     /// When the connections existed.
     pub timeline: Timeline,
@@ -117,6 +119,7 @@ impl Aggregate {
         }
         self.messages.add(connection);
         self.throttling.add(connection);
+        self.ages.add(connection);
         self.cost.add(connection);
         self.timeline.add(connection);
         self.replies_421.add_replies_421(connection);
@@ -211,6 +214,7 @@ impl Aggregate {
         self.turns.merge(&other.turns);
         self.messages.merge(&other.messages);
         self.throttling.merge(&other.throttling);
+        self.ages.merge(&other.ages);
         self.cost.merge(&other.cost);
         sum(&mut self.bytes_sent, other.bytes_sent);
         sum(&mut self.bytes_received, other.bytes_received);

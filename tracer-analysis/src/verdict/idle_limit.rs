@@ -5,6 +5,7 @@ use super::{
     idle_advice::close_earlier,
     idle_doubt::IdleDoubt,
     idle_path::{LimitedPath, Seconds, evidence_s, limited_paths, plural},
+    session_age::AgeLimit,
     timers,
 };
 use crate::destination::{Distribution, IdleGaps, Killer, Manner};
@@ -144,7 +145,7 @@ fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
     let closed = &gaps.closed_by_server;
     let (count, farewells) = (closed.count(), gaps.closed_with_421);
     let (shortest, median, longest) = (closed.min()?, closed.quantile(0.5)?, closed.max()?);
-    if !closes_idle_sessions(gaps) {
+    if !closes_idle_sessions(gaps) || AgeLimit::of(subject.group).is_some() {
         return None;
     }
     // A timer always takes the same time; a server that shuts down does not.

@@ -15,6 +15,7 @@ mod keepalive_too_slow;
 mod message_limit;
 mod model;
 mod retry_storm;
+mod session_age;
 mod settings;
 mod setup_cost;
 mod step;

@@ -37,6 +37,8 @@ pub enum Code {
     RateLimited,
     /// The server ends connections after a number of messages.
     MessageLimit,
+    /// The server ends connections at an age, whatever they carried.
+    SessionAgeLimit,
     /// The server throttles, but neither concurrency nor rate explains when.
     Throttled,
     /// Connects per minute rise while messages do not.
@@ -70,6 +72,7 @@ impl Code {
             Self::ConcurrencyLimited => "concurrency_limited",
             Self::RateLimited => "rate_limited",
             Self::MessageLimit => "message_limit",
+            Self::SessionAgeLimit => "session_age_limit",
             Self::Throttled => "throttled",
             Self::RetryStorm => "retry_storm",
             Self::GreetingSlow => "greeting_slow",

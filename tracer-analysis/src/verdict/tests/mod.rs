@@ -1,5 +1,6 @@
 //! Rules against servers whose limits are known.
 
+mod age;
 mod caching;
 mod cost;
 mod families;
