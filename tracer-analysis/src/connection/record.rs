@@ -345,6 +345,23 @@ impl Connection {
         }
     }
 
+    /// Whether the connect ended on this side, so that it says nothing about the server or the path: no
+    /// source port was free, or this host lacked something else; or the application gave up before a SYN and the
+    /// next one had time to be answered. Clients that try both families at once do that after 250 ms
+    /// (RFC 8305 section 5), which is shorter than many a path.
+    pub fn connect_ended_here(&self) -> bool {
+        /// The first SYN is sent again after 1 s (RFC 6298), and that one after 2 s.
+        const PATIENCE_US: u64 = 3_000_000;
+        if !self.failed() {
+            return false;
+        }
+        match (self.end_cause, self.connect_error.as_deref()) {
+            (_, Some("EADDRNOTAVAIL" | "EADDRINUSE" | "EPERM" | "ENOBUFS" | "ENOMEM")) => true,
+            (EndCause::LocalFin, None) => self.lifetime_us.is_none_or(|us| us < PATIENCE_US),
+            _ => false,
+        }
+    }
+
     /// Whether it was established and died: reset by the other side, timed out, or closed without an
     /// answer.
     pub fn died(&self) -> bool {

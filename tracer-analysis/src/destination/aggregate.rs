@@ -31,7 +31,9 @@ pub struct Aggregate {
     pub connections: u64,
     /// Those that were never established, although they ended.
     pub connect_failures: u64,
-    /// The same by name of the error (`ECONNREFUSED`, ...), or [`GAVE_UP`].
+    /// Those of them that ended on this side ([`Connection::connect_ended_here`]).
+    pub connects_ended_here: u64,
+    /// All of them by name of the error (`ECONNREFUSED`, ...), or [`GAVE_UP`].
     pub failures: Few<String, u64>,
     /// Established ones that died: reset, timed out, or closed without an answer.
     pub died: u64,
@@ -135,6 +137,7 @@ impl Aggregate {
             self.open += 1;
         } else if connection.failed() {
             self.connect_failures += 1;
+            self.connects_ended_here += u64::from(connection.connect_ended_here());
             *self.failed_endings.of(&connection.end_cause) += 1;
             let name = connection.connect_error.as_deref().unwrap_or(GAVE_UP);
             count(&mut self.failures, name, 1, FAILURE_NAMES, OTHER_FAILURE);
@@ -179,6 +182,7 @@ impl Aggregate {
     pub(super) fn merge_counts(&mut self, other: &Self) {
         self.connections += other.connections;
         self.connect_failures += other.connect_failures;
+        self.connects_ended_here += other.connects_ended_here;
         self.died += other.died;
         self.open += other.open;
         self.midlife += other.midlife;
