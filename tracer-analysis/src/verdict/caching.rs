@@ -74,7 +74,8 @@ fn ineffective(group: &Group, ratio: f64) -> Verdict {
         in_words(saved),
     );
     let code = Code::CachingIneffective;
-    let verdict = Verdict::new(code, Severity::Warning, counted(group), &group.key, summary);
+    let severity = harm(group);
+    let verdict = Verdict::new(code, severity, counted(group), &group.key, summary);
     use_again(with_missed(with_counts(verdict, group), group), group)
 }
 
@@ -89,12 +90,16 @@ fn reuse_missed(group: &Group) -> Verdict {
         Arrivals::KEEPABLE_S,
         in_words(saved),
     );
-    let severity = match saved {
-        Some(seconds) if seconds >= 10.0 => Severity::Warning,
-        _ => Severity::Info,
-    };
+    let severity = harm(group);
     let verdict = Verdict::new(Code::ReuseMissed, severity, counted(group), &group.key, summary);
     use_again(with_missed(with_counts(verdict, group), group), group)
+}
+
+/// Connections that could have been saved do no harm by themselves; they do where the server refuses some.
+fn harm(group: &Group) -> Severity {
+    let throttling = &group.all.throttling;
+    let refused = throttling.count(Reception::Refused) + throttling.refused_later;
+    if refused >= FEWEST { Severity::Warning } else { Severity::Info }
 }
 
 fn cannot_tell(group: &Group, ratio: f64) -> Verdict {
@@ -151,6 +156,7 @@ fn with_missed(verdict: Verdict, group: &Group) -> Verdict {
         .because("unknown_connections", missed.unknown)
         .because("saved_seconds", saved_seconds(&group.all))
         .because("sample", group.all.arrivals.is_sample())
+        .touching(missed.missed)
 }
 
 /// What the connections that were missed took to set up, in seconds: the median connect, greeting and TLS
@@ -182,11 +188,12 @@ fn unused(subject: &Subject<'_>) -> Option<Verdict> {
     }
     let summary = format!(
         "{unused} of {counted} connections carried no message: every sender or recipient was refused, \
-         or they were opened in vain."
+         or nothing was sent."
     );
-    let severity = if unused * 2 >= counted { Severity::Warning } else { Severity::Info };
-    let code = Code::ConnectionsUnused;
-    let verdict = Verdict::new(code, severity, self::counted(group), &group.key, summary)
+    let (code, sure) = (Code::ConnectionsUnused, self::counted(group));
+    // Unknown recipients and address probes are ordinary traffic.
+    let verdict = Verdict::new(code, Severity::Info, sure, &group.key, summary)
+        .touching(unused)
         .because("unused", unused)
         .because("counted_connections", counted)
         .because("refused", refused);

@@ -82,6 +82,7 @@ impl Number {
         );
         let (code, group) = (Code::MessageLimit, subject.group);
         let verdict = Verdict::new(code, Severity::Info, confidence, &group.key, summary)
+            .touching(closed)
             .because("limit", u64::from(limit))
             .because("closed_at_limit", closed)
             .because("closed_before", self.closed_before)

@@ -28,6 +28,7 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let confidence = if storm.len() > MINUTES { Confidence::High } else { Confidence::Medium };
     let verdict =
         Verdict::new(Code::RetryStorm, Severity::Warning, confidence, &group.key, summary)
+            .touching(opened)
             .because("peak_per_minute", peak)
             .because("usual_per_minute", usual.opened)
             .because("usual_carrying_per_minute", usual.carrying)

@@ -75,6 +75,7 @@ impl AgeLimit {
         );
         let (code, key) = (Code::SessionAgeLimit, &subject.group.key);
         let verdict = Verdict::new(code, Severity::Info, confidence, key, summary)
+            .touching(closed)
             .because("age_s", evidence_s(age_us))
             .because("youngest_s", ages.closed_us.min().map(evidence_s))
             .because("oldest_s", ages.closed_us.max().map(evidence_s))

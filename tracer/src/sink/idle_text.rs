@@ -37,10 +37,13 @@ pub(crate) fn sentence(of: &Destination) -> Option<String> {
     Some(text)
 }
 
+const TOO_SHORT: &str = "no known middlebox timer is that short";
+
 /// What would tell what cannot be told.
 fn needed(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     if let Some(it) = &idle.cannot_tell {
-        return vec![format!("needed: {}", safe(&it.needed))];
+        let needed = it.needed.as_ref().map(|needed| format!("needed: {}", safe(needed)));
+        return vec![needed.unwrap_or_else(|| TOO_SHORT.to_owned())];
     }
     if !idle.by_family {
         return Vec::new();
@@ -48,9 +51,14 @@ fn needed(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     let families = [("IPv4", &of.families.ipv4), ("IPv6", &of.families.ipv6)];
     let untold = families.into_iter().filter_map(|(name, family)| {
         let idle = family.as_ref()?.idle_limit.as_ref()?;
-        let needed = safe(&idle.cannot_tell.as_ref()?.needed);
         let longest = seconds(idle.longest_gap_s?);
-        Some(format!("over {name} cannot tell: longest gap {longest}, needed: {needed}"))
+        Some(match &idle.cannot_tell.as_ref()?.needed {
+            Some(needed) => {
+                let needed = safe(needed);
+                format!("over {name} cannot tell: longest gap {longest}, needed: {needed}")
+            }
+            None => format!("over {name} longest gap {longest}: {TOO_SHORT}"),
+        })
     });
     untold.collect()
 }
@@ -62,8 +70,9 @@ fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     let untested = idle.untested > 0 && died == 0 && idle.longest_gap_s != idle.survived_s;
     let tested = if untested { ", not put to the test" } else { "" };
     let longest = idle.longest_gap_s.map(|s| format!("longest gap {}{tested}", seconds(s)));
-    if idle.cannot_tell.is_some() {
-        parts.extend(longest.iter().map(|longest| format!("cannot tell: {longest}")));
+    if let Some(it) = &idle.cannot_tell {
+        let doubt = if it.needed.is_some() { "cannot tell: " } else { "" };
+        parts.extend(longest.iter().map(|longest| format!("{doubt}{longest}")));
     }
     match idle.survived_s {
         Some(s) if idle.survived > 0 => {

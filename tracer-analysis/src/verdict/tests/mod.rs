@@ -4,6 +4,7 @@ mod age;
 mod caching;
 mod cost;
 mod families;
+mod host;
 mod order;
 mod other;
 mod throttling;
