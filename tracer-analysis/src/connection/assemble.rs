@@ -6,7 +6,7 @@ use tracer_common::record::{ConnectionState, flag};
 
 use super::{
     Connection, Family, Kind, SCHEMA, SeenFrom,
-    ending::ending,
+    ending::{connect_errno, ending, first_end_ns},
     messages::{Messages, messages},
     owners,
     replies::Replies,
@@ -28,6 +28,7 @@ pub(super) fn assemble(
     let connected_ns = if handshake_seen { state.established_ns } else { 0 };
     let earlier_turns = u32::from(state.flags & flag::EARLIER_TURN != 0);
     let established = state.established_ns != 0;
+    let errno = connect_errno(state);
     let owned = state.pid != 0;
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
@@ -60,7 +61,7 @@ pub(super) fn assemble(
         uid: owned.then_some(state.uid),
         owners: Some(entry.owners.chain(state)),
         connect_us: if midlife { None } else { micros(state.start_ns, state.established_ns) },
-        connect_error: (!established && state.errno != 0).then(|| errno::name(state.errno)),
+        connect_error: (!established && errno != 0).then(|| errno::name(errno)),
         banner_us: micros(connected_ns, state.first_byte_ns),
         greeting_us: greeting.and_then(|it| micros(connected_ns, it.complete_ns)),
         banner_code: greeting.map(|it| it.code),
@@ -72,6 +73,7 @@ pub(super) fn assemble(
         auth_us: messages.auth_us,
         lifetime_us: if midlife { None } else { micros(state.start_ns, closed_ns) },
         end: Some(context.clock.utc(closed_ns)),
+        end_began_us: if midlife { None } else { micros(state.start_ns, first_end_ns(state)) },
         bytes_sent: Some(state.bytes_sent),
         bytes_received: Some(state.bytes_received),
         retransmits: Some(state.retransmits),

@@ -3,6 +3,7 @@
 mod assemble;
 mod decrypted;
 mod ending;
+mod greeting_host;
 mod join;
 mod kept_turns;
 mod messages;

@@ -217,7 +217,8 @@ pub struct Connection {
     pub greeting_us: Option<u64>,
     /// Reply code of the greeting.
     pub banner_code: Option<u16>,
-    /// Host name in the greeting: letters, digits, dots, hyphens and underscores only.
+    /// Host name in the greeting: letters, digits, dots, hyphens and underscores only; or an address literal
+    /// as RFC 5321 section 4.1.3 writes it, in lower case.
     pub banner_host: Option<String>,
     /// Whether the session was encrypted; `None` if unknown.
     pub tls: Option<Tls>,
@@ -235,6 +236,11 @@ pub struct Connection {
     /// When it ended, or when tracing did; `None` in records of versions that did not note it.
     #[serde(default)]
     pub end: Option<Utc>,
+    /// SYN to the begin of the end: the first FIN or reset in either direction, or the kernel's CLOSE if that was
+    /// first. The age at which a server closes: `lifetime_us` runs on until this host has closed, too.
+    /// `None` if the start was not seen, if it is open, and in records of versions that did not note it.
+    #[serde(default)]
+    pub end_began_us: Option<u64>,
     /// Payload bytes sent, retransmissions included (`tcpi_bytes_sent`); for `midlife`, since `start`.
     pub bytes_sent: Option<u64>,
     /// Payload bytes received in order (`tcpi_bytes_received`); for `midlife`, since `start`.
@@ -336,6 +342,24 @@ impl Connection {
             EndCause::Open => false,
             EndCause::ConnectError => true,
             _ => !self.established(),
+        }
+    }
+
+    /// Whether the connect ended on this side, so that it says nothing about the server or the path: no
+    /// source port was free, or this host lacked something else; or the application gave up before an answer
+    /// had time to come. Clients that try both families at once give the slower one up after 250 ms (RFC 8305
+    /// section 5), which is shorter than many a path.
+    pub fn connect_ended_here(&self) -> bool {
+        /// TCP itself gives an answer 1 s before it sends the SYN again, because hardly any path takes longer
+        /// (RFC 6298 appendix A); half a second for clients with a timeout of just that.
+        const PATIENCE_US: u64 = 1_500_000;
+        if !self.failed() {
+            return false;
+        }
+        match (self.end_cause, self.connect_error.as_deref()) {
+            (_, Some("EADDRNOTAVAIL" | "EADDRINUSE" | "EPERM" | "ENOBUFS" | "ENOMEM")) => true,
+            (EndCause::LocalFin, None) => self.lifetime_us.is_none_or(|us| us < PATIENCE_US),
+            _ => false,
         }
     }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use tracer_common::record::{ReplySegment, Turn, flag};
 
-use super::{Tls, join::Join, refusals::Refusals};
+use super::{Tls, greeting_host::greeting_host, join::Join, refusals::Refusals};
 use crate::{
     dialogue::{
         lengths::Server,
         replies::{Dialogue, Said, Told},
     },
-    smtp::{EnhancedCode, Reply, ReplyParser, Step},
+    smtp::{Reply, ReplyParser, Step},
 };
 
 /// Segments kept that arrived ahead of their turn, and their bytes.
@@ -228,34 +228,6 @@ impl Replies {
     pub(super) fn heard(&self) -> bool {
         self.tls().is_some() || !self.counts.is_empty()
     }
-}
-
-/// The host name of a greeting (RFC 5321 section 4.2: the domain comes first). A teaser line, as
-/// postscreen sends it, may say anything, so the last line is asked before the first. A refusal may begin
-/// with an enhanced status code, and then with a sentence: its word must look like a domain.
-fn greeting_host(reply: &Reply) -> Option<String> {
-    let [last, first] = [&reply.last, &reply.first].map(|text| host_name(text));
-    let is_domain = |host: &String| host.contains('.');
-    match last {
-        Some(host) if is_domain(&host) => Some(host),
-        last if reply.code == 220 => first.filter(is_domain).or(last),
-        _ => first.filter(is_domain),
-    }
-}
-
-/// The first word of `text` that is no enhanced status code, if it could be a host name.
-fn host_name(text: &[u8]) -> Option<String> {
-    let mut words = text.split(|byte| matches!(byte, b' ' | b'\t')).filter(|it| !it.is_empty());
-    let word = words.find(|word| EnhancedCode::parse(word).is_none())?;
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    let starts_well = word.first().is_some_and(u8::is_ascii_alphanumeric);
-    if !starts_well || word.len() > 255 || !word.iter().all(allowed) {
-        return None;
-    }
-    let host = String::from_utf8_lossy(word).to_ascii_lowercase();
-    let host = host.trim_end_matches('.');
-    let top = host.rsplit('.').next().unwrap_or_default();
-    (!top.bytes().all(|byte| byte.is_ascii_digit())).then(|| host.to_owned())
 }
 
 #[cfg(test)]

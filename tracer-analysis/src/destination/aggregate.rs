@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     connection::{Connection, EndCause, SeenFrom},
     destination::{
-        Arrivals, Cost, Course, Distribution, Few, IdleGaps, Messages, Throttling, Timeline,
+        Ages, Arrivals, Cost, Course, Distribution, Few, IdleGaps, Messages, Throttling, Timeline,
     },
     mta::Mta,
 };
@@ -31,7 +31,9 @@ pub struct Aggregate {
     pub connections: u64,
     /// Those that were never established, although they ended.
     pub connect_failures: u64,
-    /// The same by name of the error (`ECONNREFUSED`, ...), or [`GAVE_UP`].
+    /// Those of them that ended on this side ([`Connection::connect_ended_here`]).
+    pub connects_ended_here: u64,
+    /// All of them by name of the error (`ECONNREFUSED`, ...), or [`GAVE_UP`].
     pub failures: Few<String, u64>,
     /// Established ones that died: reset, timed out, or closed without an answer.
     pub died: u64,
@@ -86,7 +88,9 @@ pub struct Aggregate {
     pub greeting_codes: Few<u16, u64>,
     /// How the servers received them.
     pub throttling: Throttling,
-    /// What was spent in vain.
+    /// How old sessions were when they ended.
+    pub ages: Ages,
+    /// What was spent without use.
     pub cost: Cost,
     /// When the connections existed.
     pub timeline: Timeline,
@@ -117,6 +121,7 @@ impl Aggregate {
         }
         self.messages.add(connection);
         self.throttling.add(connection);
+        self.ages.add(connection);
         self.cost.add(connection);
         self.timeline.add(connection);
         self.replies_421.add_replies_421(connection);
@@ -132,6 +137,7 @@ impl Aggregate {
             self.open += 1;
         } else if connection.failed() {
             self.connect_failures += 1;
+            self.connects_ended_here += u64::from(connection.connect_ended_here());
             *self.failed_endings.of(&connection.end_cause) += 1;
             let name = connection.connect_error.as_deref().unwrap_or(GAVE_UP);
             count(&mut self.failures, name, 1, FAILURE_NAMES, OTHER_FAILURE);
@@ -176,6 +182,7 @@ impl Aggregate {
     pub(super) fn merge_counts(&mut self, other: &Self) {
         self.connections += other.connections;
         self.connect_failures += other.connect_failures;
+        self.connects_ended_here += other.connects_ended_here;
         self.died += other.died;
         self.open += other.open;
         self.midlife += other.midlife;
@@ -211,6 +218,7 @@ impl Aggregate {
         self.turns.merge(&other.turns);
         self.messages.merge(&other.messages);
         self.throttling.merge(&other.throttling);
+        self.ages.merge(&other.ages);
         self.cost.merge(&other.cost);
         sum(&mut self.bytes_sent, other.bytes_sent);
         sum(&mut self.bytes_received, other.bytes_received);

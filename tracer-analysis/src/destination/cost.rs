@@ -1,4 +1,4 @@
-//! Time and segments that were spent in vain.
+//! Time and segments that were spent without use.
 
 use crate::connection::{Connection, EndCause};
 
@@ -8,7 +8,7 @@ const SEGMENT: u64 = 1448;
 /// What a set of connections cost beyond what it had to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cost {
-    /// Time spent in connects that failed, in microseconds.
+    /// Time spent in connects that failed, in microseconds; without those that ended on this side.
     pub failed_us: u64,
     /// Established connections that neither died nor went unanswered: only theirs is counted below.
     pub healthy: u64,
@@ -24,7 +24,7 @@ impl Cost {
     /// Adds one connection.
     pub fn add(&mut self, connection: &Connection) {
         if !connection.established() {
-            if connection.end_cause != EndCause::Open {
+            if connection.end_cause != EndCause::Open && !connection.connect_ended_here() {
                 self.failed_us += connection.lifetime_us.unwrap_or(0);
             }
             return;

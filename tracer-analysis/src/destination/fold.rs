@@ -98,8 +98,7 @@ impl Fold {
         self.timeline.add(connection);
         self.replies_421.add_replies_421(connection);
         self.senders.add(connection);
-        let host =
-            connection.banner_host.as_deref().map(normal_host).filter(|host| !host.is_empty());
+        let host = connection.banner_host.as_deref().and_then(normal_host);
         self.cell(connection.dst.to_canonical(), host.as_deref()).add(connection);
     }
 
@@ -138,7 +137,7 @@ impl Fold {
     pub fn key(&self, by: impl Into<Grouping>, address: IpAddr, host: Option<&str>) -> String {
         let by = by.into();
         let address = address.to_canonical();
-        let host = host.map(normal_host).filter(|host| !host.is_empty());
+        let host = host.and_then(normal_host);
         match self.addresses.get(&address) {
             Some(known) => {
                 let own = host.as_deref().filter(|host| known.hosts.contains_key(*host));
@@ -210,7 +209,12 @@ pub(super) const fn family(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
 }
 
-/// A host name in the form in which it is compared.
-pub(crate) fn normal_host(host: &str) -> String {
-    host.trim_end_matches('.').to_ascii_lowercase()
+/// A host name in the form in which it is compared; `None` if it cannot tell servers apart. RFC 5321
+/// section 4.2 wants a domain name or an address literal first in the greeting, but products put their own
+/// name there (`220 Product ESMTP`), and a host its short one: all such servers would be one destination.
+pub(crate) fn normal_host(host: &str) -> Option<String> {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_literal = || host.starts_with('[') && host.ends_with(']');
+    let is_domain = || host.contains('.') && !host.split('.').any(str::is_empty);
+    (is_domain() || is_literal()).then_some(host)
 }

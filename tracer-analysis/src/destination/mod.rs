@@ -5,6 +5,7 @@
 //! the order of the records. Memory is bounded: every collection here has a documented limit, and
 //! what goes beyond one is counted, not dropped.
 
+mod ages;
 mod aggregate;
 mod arrivals;
 mod bucket;
@@ -33,6 +34,7 @@ mod throttling;
 mod timeline;
 mod who;
 
+pub use ages::Ages;
 pub use aggregate::{Aggregate, FAILURE_NAMES, GAVE_UP, GREETING_CODES, OTHER_CODE, OTHER_FAILURE};
 pub use arrivals::Arrivals;
 pub use cost::Cost;

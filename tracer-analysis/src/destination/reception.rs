@@ -23,6 +23,7 @@ impl Reception {
         if !connection.established() {
             return match (connection.end_cause, connection.connect_error.as_deref()) {
                 (EndCause::Open, _) => Self::Unknown,
+                _ if connection.connect_ended_here() => Self::Unknown,
                 (_, Some("ECONNREFUSED" | "ECONNRESET")) => Self::ConnectRefused,
                 (_, Some("ETIMEDOUT") | None) => Self::Unanswered,
                 _ => Self::Unknown,

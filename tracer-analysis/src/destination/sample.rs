@@ -48,6 +48,7 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         auth_us: None,
         lifetime_us: Some(lifetime_us),
         end: None,
+        end_began_us: None,
         bytes_sent: Some(1_000),
         bytes_received: Some(400),
         retransmits: Some(0),

@@ -74,7 +74,7 @@ impl SteadyFold {
     /// The destination of a connection to `address` whose server is called `host`. It is named from now
     /// on if there is room, and [`OTHER`] if not.
     pub fn destination(&mut self, address: IpAddr, host: Option<&str>) -> String {
-        let host = host.map(normal_host).filter(|host| !host.is_empty());
+        let host = host.and_then(normal_host);
         let key = self.by.key(address.to_canonical(), host.as_deref());
         if self.named.contains_key(&key) {
             return key;
@@ -90,8 +90,8 @@ impl SteadyFold {
     /// Adds one connection. Without a greeting that names a host it is one to `usual_host`.
     /// Returns its destination.
     pub fn add(&mut self, connection: &Connection, usual_host: Option<&str>) -> String {
-        let host = connection.banner_host.as_deref().or(usual_host);
-        let key = self.destination(connection.dst, host);
+        let host = connection.banner_host.as_deref().and_then(normal_host);
+        let key = self.destination(connection.dst, host.as_deref().or(usual_host));
         let cells = match self.named.get_mut(&key) {
             Some(cells) => cells,
             None => self.others.get_or_insert_default(),

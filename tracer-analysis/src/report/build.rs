@@ -11,7 +11,7 @@ use crate::{
         TracerCpu, Unlisted, Window,
     },
     utc::Utc,
-    verdict::{self, Verdict},
+    verdict::{self, Findings, Verdict},
 };
 
 /// Key of all destinations together.
@@ -50,21 +50,26 @@ impl Report {
         let by = grouping.by;
         let window = Window::new(context.start, context.end);
         let (mut verdicts, mut unlisted) = (Vec::new(), Unlisted::default());
-        let mut destination = |group: Group, is_total| {
-            let trust = &context.trust;
-            let duration_s = window.duration_s;
-            let subject = verdict::Subject { group: &group, is_total, duration_s, trust };
-            verdicts.extend(verdict::verdicts(&subject));
+        let mut findings = Findings::default();
+        let mut destination = |group: Group, is_total, strictest_us| {
+            let (trust, duration_s) = (&context.trust, window.duration_s);
+            let subject =
+                verdict::Subject { group: &group, is_total, duration_s, trust, strictest_us };
+            let mine = verdict::verdicts(&subject);
+            findings.add(&mine, TOTAL);
+            verdicts.extend(mine);
             // Now and then, because sorting takes time.
             if verdicts.len() / 2 > most.verdicts {
                 unlisted.verdicts += keep_worst(&mut verdicts, most.verdicts);
             }
             Destination::new(group, by, &window, context.hdr)
         };
-        let mut totals = destination(fold.total(TOTAL), true);
         let (mut destinations, mut missed, mut others) = (Vec::new(), MissedReuse::default(), 0);
+        let mut strictest_us: Option<u64> = None;
         for group in fold.groups(grouping) {
-            let one = destination(group, false);
+            let safe_us = verdict::safe_idle_us(&group);
+            strictest_us = strictest_us.into_iter().chain(safe_us).min();
+            let one = destination(group, false, None);
             missed.add(&one);
             if one.key == OTHER {
                 others = one.connections;
@@ -75,6 +80,7 @@ impl Report {
                 unlisted.destinations += 1;
             }
         }
+        let mut totals = destination(fold.total(TOTAL), true, strictest_us);
         missed.put_in(&mut totals);
         unlisted.verdicts += keep_worst(&mut verdicts, most.verdicts);
         let destinations_omitted =
@@ -103,6 +109,7 @@ impl Report {
             senders: Sender::all(fold.senders()),
             senders_omitted: SendersOmitted::new(fold.senders()),
             verdicts,
+            findings: findings.sorted(TOTAL),
             unlisted,
         }
     }

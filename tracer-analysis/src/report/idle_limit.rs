@@ -65,13 +65,14 @@ pub struct IdleLimit {
 pub struct CannotTell {
     /// The reason.
     pub why: IdleDoubt,
-    /// What would tell, in words.
-    pub needed: Cow<'static, str>,
+    /// What would tell, in words; `null` if nothing has to be done, because no session idles as long as the
+    /// shortest known timer.
+    pub needed: Option<Cow<'static, str>>,
 }
 
 impl From<IdleDoubt> for CannotTell {
     fn from(why: IdleDoubt) -> Self {
-        Self { why, needed: Cow::Borrowed(why.needed()) }
+        Self { why, needed: why.needed().map(Cow::Borrowed) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     recording::{Filters, Trust},
     report::{IdleLimit, OverTime, Sender, SendersOmitted},
     utc::Utc,
-    verdict::Verdict,
+    verdict::{Finding, Verdict},
 };
 
 /// Version of the report schema that this build writes.
@@ -74,6 +74,10 @@ pub struct Report {
     /// Conclusions, the worst first; none in reports of versions that drew none.
     #[serde(default, deserialize_with = "null_is_none_drawn")]
     pub verdicts: Vec<Verdict>,
+    /// The same by cause, the worst first: one for all destinations that share it. In JSON each destination has
+    /// its verdicts.
+    #[serde(skip)]
+    pub findings: Vec<Finding>,
     /// What was not asked for; nothing in a report that is written as JSON.
     #[serde(skip)]
     pub unlisted: Unlisted,

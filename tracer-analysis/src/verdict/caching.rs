@@ -63,8 +63,8 @@ fn ineffective(group: &Group, ratio: f64) -> Verdict {
     let (messages, missed) = (&group.all.messages, group.all.arrivals.missed_reuse());
     let saved = saved_seconds(&group.all);
     let summary = format!(
-        "{} messages took {} connections ({:.0} % needed no new one), although {} of the {} looked at \
-         were opened when another was idle, or at most {} s after we had closed one{}.",
+        "{} messages took {} connections ({:.0} % needed no new one). {} of the {} looked at could have \
+         been saved: another was idle, or we had closed one at most {} s before{}.",
         messages.transactions,
         messages.carrying,
         ratio * 100.0,
@@ -74,7 +74,8 @@ fn ineffective(group: &Group, ratio: f64) -> Verdict {
         in_words(saved),
     );
     let code = Code::CachingIneffective;
-    let verdict = Verdict::new(code, Severity::Warning, counted(group), &group.key, summary);
+    // It does no harm: mail that is refused because there are too many connections has a verdict of its own.
+    let verdict = Verdict::new(code, Severity::Info, counted(group), &group.key, summary);
     use_again(with_missed(with_counts(verdict, group), group), group)
 }
 
@@ -82,18 +83,15 @@ fn reuse_missed(group: &Group) -> Verdict {
     let missed = group.all.arrivals.missed_reuse();
     let saved = saved_seconds(&group.all);
     let summary = format!(
-        "{} of {} connections were opened although another was idle, or at most {} s after we had \
-         closed one{}.",
+        "{} of {} connections could have been saved: another was idle, or we had closed one at most \
+         {} s before{}.",
         missed.missed,
         missed.judged,
         Arrivals::KEEPABLE_S,
         in_words(saved),
     );
-    let severity = match saved {
-        Some(seconds) if seconds >= 10.0 => Severity::Warning,
-        _ => Severity::Info,
-    };
-    let verdict = Verdict::new(Code::ReuseMissed, severity, counted(group), &group.key, summary);
+    let verdict =
+        Verdict::new(Code::ReuseMissed, Severity::Info, counted(group), &group.key, summary);
     use_again(with_missed(with_counts(verdict, group), group), group)
 }
 
@@ -151,6 +149,7 @@ fn with_missed(verdict: Verdict, group: &Group) -> Verdict {
         .because("unknown_connections", missed.unknown)
         .because("saved_seconds", saved_seconds(&group.all))
         .because("sample", group.all.arrivals.is_sample())
+        .touching(missed.missed)
 }
 
 /// What the connections that were missed took to set up, in seconds: the median connect, greeting and TLS
@@ -165,8 +164,10 @@ fn saved_seconds(all: &Aggregate) -> Option<f64> {
 
 fn in_words(saved_seconds: Option<f64>) -> String {
     match saved_seconds {
-        Some(seconds) if seconds >= 1.0 => format!("; opening them took about {seconds:.0} s"),
-        _ => String::new(),
+        Some(seconds) if seconds >= 10.0 => format!("; opening them took about {seconds:.0} s"),
+        Some(seconds) if seconds >= 0.05 => format!("; opening them took about {seconds:.1} s"),
+        Some(_) => "; opening them took less than 0.1 s".to_owned(),
+        None => String::new(),
     }
 }
 
@@ -182,11 +183,12 @@ fn unused(subject: &Subject<'_>) -> Option<Verdict> {
     }
     let summary = format!(
         "{unused} of {counted} connections carried no message: every sender or recipient was refused, \
-         or they were opened in vain."
+         or nothing was sent."
     );
-    let severity = if unused * 2 >= counted { Severity::Warning } else { Severity::Info };
-    let code = Code::ConnectionsUnused;
-    let verdict = Verdict::new(code, severity, self::counted(group), &group.key, summary)
+    let (code, sure) = (Code::ConnectionsUnused, self::counted(group));
+    // Unknown recipients and address probes are ordinary traffic.
+    let verdict = Verdict::new(code, Severity::Info, sure, &group.key, summary)
+        .touching(unused)
         .because("unused", unused)
         .because("counted_connections", counted)
         .because("refused", refused);

@@ -4,7 +4,7 @@ use super::{
     Code, Confidence, Severity, Subject, Verdict,
     idle_advice::close_earlier,
     idle_doubt::IdleDoubt,
-    idle_path::{limited_paths, plural},
+    idle_path::{plural, safe_idle_us},
     settings,
 };
 use crate::destination::Group;
@@ -40,6 +40,7 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         .because("dead", dead)
         .because("cost_seconds", lost_s)
         .because("survived", survived)
+        .touching(dead)
         .because("mean_cost_seconds", (lost_s / dead as f64 * 1e3).round() / 1e3);
     vec![advised(verdict, subject.group)]
 }
@@ -47,16 +48,13 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
 /// Where it is known from which idle time on sessions are dead, how to close them before; else what a dead
 /// one costs at most.
 fn advised(verdict: Verdict, group: &Group) -> Verdict {
-    let paths = limited_paths(group);
-    let sure = paths.iter().filter(|path| path.confidence() > Confidence::Low);
-    if let Some(alive_us) = sure.map(|path| path.limit.alive_us).min() {
-        return close_earlier(verdict, &group.all, alive_us);
+    if let Some(safe_us) = safe_idle_us(group) {
+        return close_earlier(verdict, &group.all, Some(safe_us));
     }
-    let verdict = match IdleDoubt::of(group) {
-        Some(doubt) => verdict.advise(
-            None,
-            format!("Cannot tell after which idle time; needed: {}.", doubt.needed()),
-        ),
+    let verdict = match IdleDoubt::of(group).and_then(IdleDoubt::needed) {
+        Some(needed) => {
+            verdict.advise(None, format!("Cannot tell after which idle time; needed: {needed}."))
+        }
         None => verdict,
     };
     let otherwise = "When your mail server uses an idle session again, let it wait for an answer for a few \

@@ -36,7 +36,7 @@ mod tests {
 
     fn on(trust: &Trust, is_total: bool) -> Vec<Verdict> {
         let group = Fold::new(1).total("total");
-        verdicts(&Subject { group: &group, is_total, duration_s: 60.0, trust })
+        verdicts(&Subject { group: &group, is_total, duration_s: 60.0, trust, strictest_us: None })
     }
 
     #[test]

@@ -38,32 +38,40 @@ struct Found {
     confidence: Confidence,
 }
 
-/// Whether connects over `worse` fail more often, and chance does not explain it.
+/// Whether connects over `worse` fail more often, and chance does not explain it. Those that ended on this
+/// side do not count.
 fn failing((worse, a): Named<'_>, (better, b): Named<'_>) -> Option<Found> {
-    let (share_a, share_b) = (share_failed(a), share_failed(b));
-    let pooled =
-        (a.connect_failures + b.connect_failures) as f64 / (a.connections + b.connections) as f64;
-    let spread =
-        pooled * (1.0 - pooled) * (1.0 / a.connections as f64 + 1.0 / b.connections as f64);
+    let ([failed_a, tried_a], [failed_b, tried_b]) = (connects(a), connects(b));
+    let (share_a, share_b) = (share(failed_a, tried_a), share(failed_b, tried_b));
+    let pooled = share(failed_a + failed_b, tried_a + tried_b);
+    let spread = pooled * (1.0 - pooled) * (1.0 / tried_a as f64 + 1.0 / tried_b as f64);
     let z = (share_a - share_b) / spread.sqrt().max(f64::MIN_POSITIVE);
-    if a.connect_failures < 3 || share_a < 0.2 || share_a < share_b + 0.2 || z < 1.96 {
+    if tried_a < FEWEST || tried_b < FEWEST || failed_a < 3 {
+        return None;
+    }
+    if share_a < 0.2 || share_a < share_b + 0.2 || z < 1.96 {
         return None;
     }
     let lost = a.cost.failed_us as f64 / 1e6;
     Some(Found {
         worse,
         words: format!(
-            "{} of {} connects over {worse} failed, {} of {} over {better}; failed attempts over {worse} \
-             took {lost:.0} s in all.",
-            a.connect_failures, a.connections, b.connect_failures, b.connections,
+            "{failed_a} of {tried_a} connects over {worse} failed, {failed_b} of {tried_b} over \
+             {better}; failed attempts over {worse} took {lost:.0} s in all.",
         ),
         severity: Severity::Warning,
         confidence: if z >= 2.58 { Confidence::High } else { Confidence::Medium },
     })
 }
 
-fn share_failed(of: &Aggregate) -> f64 {
-    of.connect_failures as f64 / of.connections as f64
+/// Connects that the server or the path failed, and all that say something about them.
+fn connects(of: &Aggregate) -> [u64; 2] {
+    let here = of.connects_ended_here;
+    [of.connect_failures - here, of.connections - here]
+}
+
+fn share(failed: u64, tried: u64) -> f64 {
+    failed as f64 / tried.max(1) as f64
 }
 
 /// Whether connecting or the greeting takes twice as long over `worse`: its fast quarter is slower than
@@ -104,6 +112,7 @@ fn verdict(subject: &Subject<'_>, ipv4: &Aggregate, ipv6: &Aggregate, found: Fou
         verdict = verdict
             .because(&format!("{name}_connections"), of.connections)
             .because(&format!("{name}_connect_failures"), of.connect_failures)
+            .because(&format!("{name}_connects_ended_here"), of.connects_ended_here)
             .because(&format!("{name}_failed_seconds"), of.cost.failed_us as f64 / 1e6)
             .because(&format!("{name}_connect_ms"), median(&of.connect_us))
             .because(&format!("{name}_greeting_ms"), median(&of.greeting_us));

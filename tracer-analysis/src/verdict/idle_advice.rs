@@ -13,16 +13,16 @@ use crate::{
 /// Adds how to close idle sessions after at most `longest_us` in the mail servers that connected.
 pub(super) fn close_earlier(verdict: Verdict, of: &Aggregate, longest_us: Option<u64>) -> Verdict {
     let keep_s = longest_us.map(|us| us / 1_000_000).filter(|&seconds| seconds > 0);
+    let bound = keep_s.unwrap_or(0);
     if of.mtas.is_empty() {
-        return verdict.advise(
-            None,
-            match keep_s {
-                Some(s) => format!("Keep idle connections for {s} s at most."),
-                None => "Keep no idle connections.".to_owned(),
-            },
-        );
+        let text = match keep_s {
+            Some(s) => format!("Keep idle connections for {s} s at most."),
+            None => "Keep no idle connections.".to_owned(),
+        };
+        return verdict.advise_bound(None, text, bound);
     }
-    of.mtas.keys().fold(verdict, |verdict, &mta| verdict.advise(Some(mta), setting(mta, keep_s)))
+    let mtas = of.mtas.keys();
+    mtas.fold(verdict, |it, &mta| it.advise_bound(Some(mta), setting(mta, keep_s), bound))
 }
 
 /// The setting that closes idle sessions after `keep_s`, or at once.
@@ -64,12 +64,13 @@ pub(super) fn probe_earlier(
     alive_us: Option<u64>,
 ) -> Verdict {
     match alive_us.map(|us| us / 1_000_000) {
-        Some(s @ 1..) if keepalive.on > 0 => verdict.advise(
+        Some(s @ 1..) if keepalive.on > 0 => verdict.advise_bound(
             None,
             format!(
                 "To keep them alive: sysctl net.ipv4.tcp_keepalive_time={s} (of the whole host, \
                  IPv6 too; 7200 by default)."
             ),
+            s,
         ),
         _ => verdict,
     }

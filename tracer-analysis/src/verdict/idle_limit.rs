@@ -5,6 +5,7 @@ use super::{
     idle_advice::close_earlier,
     idle_doubt::IdleDoubt,
     idle_path::{LimitedPath, Seconds, evidence_s, limited_paths, plural},
+    session_age::AgeLimit,
     timers,
 };
 use crate::destination::{Distribution, IdleGaps, Killer, Manner};
@@ -69,11 +70,7 @@ fn killed(subject: &Subject<'_>, path: &LimitedPath<'_>) -> Verdict {
     };
     let tried = limit.above.alive + limit.above.dead;
     let dead = format!("dead after {} ({} of {tried})", Seconds(limit.dead_us), limit.above.dead);
-    let how = match manner {
-        Manner::Silent => "no answer any more",
-        Manner::ResetOnReuse => "a reset answers the next command",
-        Manner::ResetWhileIdle => "a reset comes while they idle",
-    };
+    let how = how(path);
     let hint = hint(limit.alive_us.unwrap_or(0), limit.dead_us);
     let over = path.over();
     let summary = format!("Idle sessions{over}: {alive}, {dead}: {how}{by}.{hint}");
@@ -92,6 +89,9 @@ fn killed(subject: &Subject<'_>, path: &LimitedPath<'_>) -> Verdict {
         .because("dead_share_above_at_least", share(limit.above.dead_share_interval(), 0))
         .because("chance", rounded(limit.chance))
         .because("manner", manner.as_str())
+        .because("died_silent", path.died(Manner::Silent))
+        .because("died_reset_on_reuse", path.died(Manner::ResetOnReuse))
+        .because("died_reset_while_idle", path.died(Manner::ResetWhileIdle))
         .because("suspect", killer.as_str())
         .because("longest_gap_s", gaps.longest_us().map(evidence_s))
         .because("keepalive_on", gaps.keepalive.on)
@@ -106,13 +106,35 @@ fn killed(subject: &Subject<'_>, path: &LimitedPath<'_>) -> Verdict {
         Some(family) => verdict.because("family", family),
         None => verdict,
     };
-    match confidence {
+    let verdict = verdict.touching(limit.above.dead);
+    match (confidence, IdleDoubt::on_path(path).needed()) {
         // A hint is no reason to change settings.
-        Confidence::Low => {
-            verdict.advise(None, format!("To be sure: {}.", IdleDoubt::on_path(path).needed()))
-        }
-        _ => close_earlier(verdict, &subject.group.all, limit.alive_us),
+        (Confidence::Low, Some(needed)) => verdict.advise(None, format!("To be sure: {needed}.")),
+        (Confidence::Low, None) => verdict,
+        // What all destinations can bear is what the one that bears least can.
+        _ => close_earlier(
+            verdict,
+            &subject.group.all,
+            limit.alive_us.min(subject.strictest_us.or(limit.alive_us)),
+        ),
     }
+}
+
+/// How sessions were found dead, with the numbers if in several ways.
+fn how(path: &LimitedPath<'_>) -> String {
+    let all = [
+        (Manner::ResetOnReuse, "a reset answers the next command", "reset on the next command"),
+        (Manner::ResetWhileIdle, "a reset comes while they idle", "reset while idle"),
+        (Manner::Silent, "no answer any more", "silent"),
+    ];
+    let seen = all.map(|(manner, alone, among)| (path.died(manner), alone, among));
+    let mut seen: Vec<_> = seen.into_iter().filter(|(died, ..)| *died > 0).collect();
+    if let [(_, alone, _)] = seen[..] {
+        return alone.to_owned();
+    }
+    seen.sort_by_key(|(died, ..)| std::cmp::Reverse(*died));
+    let each = seen.iter().map(|(died, _, among)| format!("{died} {among}"));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Known timers in a bracket, if they are few.
@@ -144,7 +166,7 @@ fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
     let closed = &gaps.closed_by_server;
     let (count, farewells) = (closed.count(), gaps.closed_with_421);
     let (shortest, median, longest) = (closed.min()?, closed.quantile(0.5)?, closed.max()?);
-    if !closes_idle_sessions(gaps) {
+    if !closes_idle_sessions(gaps) || AgeLimit::of(subject.group).is_some() {
         return None;
     }
     // A timer always takes the same time; a server that shuts down does not.
@@ -178,7 +200,8 @@ fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
         .because("closed", count)
         .because("with_421", farewells)
         .because("survived", gaps.survived.count())
-        .because("longest_survived_s", gaps.survived.max().map(evidence_s));
+        .because("longest_survived_s", gaps.survived.max().map(evidence_s))
+        .touching(count);
     Some(close_earlier(verdict, &subject.group.all, shortest.checked_sub(TIMEOUT_US)))
 }
 
@@ -186,8 +209,9 @@ fn closed_by_server(subject: &Subject<'_>, gaps: &IdleGaps) -> Option<Verdict> {
 fn unlimited(subject: &Subject<'_>, gaps: &IdleGaps, doubt: Option<IdleDoubt>) -> Verdict {
     let alive = gaps.longest_alive_us();
     let (longest, shortest_timer) = (gaps.longest_us().unwrap_or(0), timers::SHORTEST_US);
+    let sure = if doubt.is_some() { Confidence::Low } else { Confidence::High };
     let verdict = |code, severity, summary| {
-        Verdict::new(code, severity, Confidence::High, &subject.group.key, summary)
+        Verdict::new(code, severity, sure, &subject.group.key, summary)
             .because("longest_gap_s", evidence_s(longest))
             .because("longest_survived_s", alive.map(evidence_s))
             .because("gaps", gaps.count())
@@ -211,19 +235,16 @@ fn unlimited(subject: &Subject<'_>, gaps: &IdleGaps, doubt: Option<IdleDoubt>) -
             .because("survived_s", evidence_s(us))
             .because("timers_outlived", ruled_out.as_str());
     };
-    let out_of_reach = match doubt {
-        IdleDoubt::GapsTooShort | IdleDoubt::ServerClosesFirst => format!(
-            " Sessions that idle for {} at most meet none of the known timers.",
-            Seconds(longest)
-        ),
-        _ => String::new(),
+    let advice = match doubt.needed() {
+        Some(needed) => format!("Needed to tell: {needed}."),
+        None => "Nothing has to be done.".to_owned(),
     };
     verdict(Code::IdleLimitUnknown, Severity::Info, untold(gaps, doubt))
         .because("needed", doubt.needed())
-        .advise(None, format!("Needed: {}.{out_of_reach}", doubt.needed()))
+        .advise(None, advice)
 }
 
-/// That it cannot be told, and why.
+/// Why it cannot be told, or need not be.
 fn untold(gaps: &IdleGaps, doubt: IdleDoubt) -> String {
     let (longest, alive) = (gaps.longest_us().unwrap_or(0), gaps.longest_alive_us());
     let seen = plural(gaps.count(), "gap", "gaps");
@@ -231,7 +252,20 @@ fn untold(gaps: &IdleGaps, doubt: IdleDoubt) -> String {
         IdleDoubt::TooFewDied => "too few to be sure of a limit",
         IdleDoubt::NoPattern => "but others survived gaps as long",
         IdleDoubt::DieInUse => "but as many died in use",
-        IdleDoubt::GapsTooShort | IdleDoubt::NotTested | IdleDoubt::ServerClosesFirst => {
+        IdleDoubt::GapsTooShort => {
+            return format!(
+                "Sessions idle for at most {} here ({seen}); no known middlebox timer is that short.",
+                Seconds(longest)
+            );
+        }
+        IdleDoubt::ServerClosesFirst => {
+            return format!(
+                "Servers close sessions that idle, after {} at most ({seen}); no known middlebox \
+                 timer is that short.",
+                Seconds(longest)
+            );
+        }
+        IdleDoubt::NotTested => {
             let tested = match alive {
                 Some(us) if us < longest => {
                     format!(", of those put to the test {}", Seconds(us))

@@ -27,6 +27,14 @@ pub(super) fn limited_paths(group: &Group) -> Vec<LimitedPath<'_>> {
     group.all.idle.as_deref().and_then(path_of).into_iter().collect()
 }
 
+/// Longest time, in microseconds, for which sessions to a destination may idle without dying, over either
+/// family: 0 if none survived. `None` if no limit is sure.
+pub fn safe_idle_us(group: &Group) -> Option<u64> {
+    let paths = limited_paths(group);
+    let sure = paths.iter().filter(|path| path.confidence() > Confidence::Low);
+    sure.map(|path| path.limit.alive_us.unwrap_or(0)).min()
+}
+
 /// The path of these gaps by themselves, if it has a limit.
 pub(super) fn path_of(gaps: &IdleGaps) -> Option<LimitedPath<'_>> {
     Path::new(None, gaps).limited()
@@ -80,8 +88,12 @@ impl LimitedPath<'_> {
     /// Most deaths showed in this way.
     pub(super) fn manner(&self) -> Manner {
         let all = [Manner::Silent, Manner::ResetWhileIdle, Manner::ResetOnReuse];
-        let died = |manner| self.gaps.died(|it, _| it == manner, self.limit.dead_us);
-        all.into_iter().max_by_key(|&manner| died(manner)).unwrap_or(Manner::Silent)
+        all.into_iter().max_by_key(|&manner| self.died(manner)).unwrap_or(Manner::Silent)
+    }
+
+    /// Deaths above the limit that showed in this way.
+    pub(super) fn died(&self, manner: Manner) -> u64 {
+        self.gaps.died(|it, _| it == manner, self.limit.dead_us)
     }
 
     /// Who is suspected: the server, if it is of most deaths; a middlebox, if it is of any.

@@ -41,6 +41,7 @@ fn too_slow(subject: &Subject<'_>, path: &LimitedPath<'_>) -> Option<Verdict> {
     let (key, confidence) = (&subject.group.key, path.confidence());
     let mut verdict =
         Verdict::new(Code::KeepaliveTooSlow, Severity::Info, confidence, key, summary)
+            .touching(path.limit.above.dead)
             .because("keepalive_idle_s", u64::from(latest_s))
             .because("died_s", evidence_s(path.limit.dead_us))
             .because("survived_s", path.limit.alive_us.map(evidence_s))

@@ -1,56 +1,107 @@
-//! Whether the server closes connections after a number of messages, without saying so.
+//! Whether the server closes connections after a number of messages, or at an age, without saying so.
 
-use super::{Code, Confidence, Severity, Subject, Verdict, settings};
-use crate::destination::Ends;
+use super::{
+    Code, Confidence, Severity, Subject, Verdict,
+    idle_path::{Seconds, evidence_s},
+    session_age::AgeLimit,
+    settings,
+};
+use crate::destination::{Ends, Group};
 
 /// Closes by the server that are needed.
 const FEWEST: u64 = 5;
 
-/// At most one verdict on a destination.
+/// At most one verdict on a destination: it limits the messages of a session, or its age.
 ///
 /// The server's closes must come at one number, nine of ten of them, and no connection may have carried
 /// more. A close after QUIT is not the server's; under TLS a QUIT cannot be seen, so the limit may be our
-/// own, and one message proves nothing.
+/// own, and one message proves nothing. Where one age explains them as well, a close into a quiet session
+/// speaks for the age: a server that counts messages closes with the last one, or at the next command.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
-    let group = subject.group;
-    if subject.is_total || group.all.throttling.ends_omitted > 0 {
+    if subject.is_total {
         return Vec::new();
     }
-    let ends = || group.all.throttling.ends.iter().filter(|(messages, _)| **messages > 0);
-    let Some((&limit, &at)) = ends().next_back() else { return Vec::new() };
-    let seen = spike(limit, at.by_server, ends().map(|(_, ends)| ends.by_server).sum());
-    let either = |ends: &Ends| ends.by_server + ends.by_server_or_quit;
-    let unclear = spike(limit, either(&at), ends().map(|(_, ends)| either(ends)).sum());
-    let (closed, confidence, quit_seen) = match (seen, unclear) {
-        (Some(confidence), _) => (at.by_server, confidence, true),
-        (None, Some(_)) if limit > 1 => (either(&at), Confidence::Low, false),
-        _ => return Vec::new(),
-    };
-    let doubt = if quit_seen {
-        ""
-    } else {
-        " Under TLS it cannot be seen whether we said QUIT: it may be a limit of your own mail server."
-    };
-    let summary = format!(
-        "The server closes after {limit} message{}: {closed} connections ended there, none carried \
-         more.{doubt}",
-        if limit == 1 { "" } else { "s" },
-    );
-    let verdict = Verdict::new(Code::MessageLimit, Severity::Info, confidence, &group.key, summary)
-        .because("limit", u64::from(limit))
-        .because("closed_at_limit", closed)
-        .because("closed_before", ends().map(|(_, ends)| either(ends)).sum::<u64>() - either(&at))
-        .because("quit_can_be_seen", quit_seen);
-    let verdict = if limit == 1 {
-        verdict.advise(None, "No cache helps there: it ends each session after its first message.")
-    } else if !quit_seen {
-        verdict
-            .advise(None, "Compare it with the limit of messages per connection that you have set.")
-    } else {
-        let otherwise = format!("Close after {limit} messages yourself, before the server does.");
-        settings::advise(verdict, group, &otherwise, |mta| settings::fewer_messages(mta, limit))
+    let verdict = match (AgeLimit::of(subject.group), Number::of(subject.group)) {
+        (Some(age), None) => age.verdict(subject, None),
+        (Some(age), Some(number)) if age.unprompted => age.verdict(subject, Some(number.limit)),
+        (age, Some(number)) => number.verdict(subject, age),
+        (None, None) => return Vec::new(),
     };
     vec![verdict]
+}
+
+/// The number of messages after which a server closes.
+struct Number {
+    limit: u32,
+    closed: u64,
+    closed_before: u64,
+    confidence: Confidence,
+    quit_seen: bool,
+}
+
+impl Number {
+    fn of(group: &Group) -> Option<Self> {
+        if group.all.throttling.ends_omitted > 0 {
+            return None;
+        }
+        let ends = || group.all.throttling.ends.iter().filter(|(messages, _)| **messages > 0);
+        let (&limit, &at) = ends().next_back()?;
+        let seen = spike(limit, at.by_server, ends().map(|(_, ends)| ends.by_server).sum());
+        let either = |ends: &Ends| ends.by_server + ends.by_server_or_quit;
+        let all = ends().map(|(_, ends)| either(ends)).sum::<u64>();
+        let (closed, confidence, quit_seen) = match (seen, spike(limit, either(&at), all)) {
+            (Some(confidence), _) => (at.by_server, confidence, true),
+            (None, Some(_)) if limit > 1 => (either(&at), Confidence::Low, false),
+            _ => return None,
+        };
+        let closed_before = all - either(&at);
+        Some(Self { limit, closed, closed_before, confidence, quit_seen })
+    }
+
+    /// The verdict; `age`: what explains the closes as well.
+    fn verdict(&self, subject: &Subject<'_>, age: Option<AgeLimit>) -> Verdict {
+        let Self { limit, closed, quit_seen, .. } = *self;
+        let doubt = match (quit_seen, age) {
+            (false, _) => {
+                " Under TLS it cannot be seen whether we said QUIT: it may be a limit of your own mail \
+                 server."
+                    .to_owned()
+            }
+            (true, Some(age)) => format!(
+                " All were about {} old by then: a limit of age explains it as well.",
+                Seconds(age.age_us)
+            ),
+            (true, None) => String::new(),
+        };
+        let confidence =
+            if age.is_some() { self.confidence.min(Confidence::Medium) } else { self.confidence };
+        let summary = format!(
+            "The server closes after {limit} message{}: {closed} connections ended there, none carried \
+             more.{doubt}",
+            if limit == 1 { "" } else { "s" },
+        );
+        let (code, group) = (Code::MessageLimit, subject.group);
+        let verdict = Verdict::new(code, Severity::Info, confidence, &group.key, summary)
+            .touching(closed)
+            .because("limit", u64::from(limit))
+            .because("closed_at_limit", closed)
+            .because("closed_before", self.closed_before)
+            .because("quit_can_be_seen", quit_seen)
+            .because("age_s", age.map(|age| evidence_s(age.age_us)));
+        if limit == 1 {
+            verdict
+                .advise(None, "No cache helps there: it ends each session after its first message.")
+        } else if !quit_seen {
+            verdict.advise(
+                None,
+                "Compare it with the limit of messages per connection that you have set.",
+            )
+        } else {
+            let otherwise =
+                format!("Close after {limit} messages yourself, before the server does.");
+            settings::advise(verdict, group, &otherwise, |mta| settings::fewer_messages(mta, limit))
+        }
+    }
 }
 
 /// Whether `at` of `all` closes at `limit` are no chance: if the server closed after any message with the

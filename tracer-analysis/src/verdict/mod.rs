@@ -7,6 +7,7 @@ mod caching;
 mod dead_on_reuse;
 mod evidence_incomplete;
 mod family;
+mod finding;
 mod idle_advice;
 mod idle_doubt;
 mod idle_limit;
@@ -15,6 +16,7 @@ mod keepalive_too_slow;
 mod message_limit;
 mod model;
 mod retry_storm;
+mod session_age;
 mod settings;
 mod setup_cost;
 mod step;
@@ -24,10 +26,14 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use finding::Findings;
+pub use finding::{Finding, Held};
 pub use idle_doubt::IdleDoubt;
-pub use idle_path::is_judged_by_family;
+pub use idle_path::{is_judged_by_family, safe_idle_us};
 pub use model::{Advice, Code, Confidence, Evidence, Severity, Verdict};
 pub use timers::{TIMERS, Timer};
+
+use std::cmp::Reverse;
 
 use crate::{
     destination::{Group, OTHER},
@@ -45,6 +51,8 @@ pub struct Subject<'a> {
     pub duration_s: f64,
     /// What was lost.
     pub trust: &'a Trust,
+    /// Of the whole host: the least of what [`safe_idle_us`] says of its destinations, if that is known.
+    pub strictest_us: Option<u64>,
 }
 
 /// A rule: the verdicts on one subject.
@@ -69,12 +77,18 @@ pub fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     if subject.group.key == OTHER {
         return Vec::new();
     }
-    RULES.iter().flat_map(|rule| rule(subject)).collect()
+    let all = RULES.iter().flat_map(|rule| rule(subject));
+    let touching_all = |it: Verdict| match it.connections {
+        0 => it.touching(subject.group.all.connections),
+        _ => it,
+    };
+    all.map(touching_all).collect()
 }
 
-/// Puts the worst first; of the same severity, those on the whole host, then as they come.
+/// Puts the worst first; of the same severity, those that touch most connections, then those on the whole
+/// host, then as they come.
 pub fn sort(verdicts: &mut [Verdict], total: &str) {
-    verdicts.sort_by_key(|it| (std::cmp::Reverse(it.severity), it.destination != total));
+    verdicts.sort_by_key(|it| (Reverse((it.severity, it.connections)), it.destination != total));
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub enum Code {
     RateLimited,
     /// The server ends connections after a number of messages.
     MessageLimit,
+    /// The server ends connections at an age, whatever they carried.
+    SessionAgeLimit,
     /// The server throttles, but neither concurrency nor rate explains when.
     Throttled,
     /// Connects per minute rise while messages do not.
@@ -70,6 +72,7 @@ impl Code {
             Self::ConcurrencyLimited => "concurrency_limited",
             Self::RateLimited => "rate_limited",
             Self::MessageLimit => "message_limit",
+            Self::SessionAgeLimit => "session_age_limit",
             Self::Throttled => "throttled",
             Self::RetryStorm => "retry_storm",
             Self::GreetingSlow => "greeting_slow",
@@ -87,7 +90,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// How much it matters.
+/// How much it matters: how much harm is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -96,13 +99,18 @@ pub enum Severity {
     Ok,
     /// Worth knowing; nothing has to be done.
     Info,
-    /// Mail is delayed, or costs more than it has to.
+    /// Mail is delayed, or some of it is refused.
     Warning,
-    /// Mail is refused or lost time on every delivery.
+    /// Most mail is refused, or every delivery loses time.
     Critical,
 }
 
 impl Severity {
+    /// Of a server that refuses so many of all connections: critical from half of them on.
+    pub fn of_refusals(refused: u64, all: u64) -> Self {
+        if refused > 0 && refused * 2 >= all { Self::Critical } else { Self::Warning }
+    }
+
     /// As it is written in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -193,6 +201,9 @@ pub struct Advice {
     pub mta: Option<Mta>,
     /// In words, with the exact setting.
     pub text: String,
+    /// The bound that it sets for all destinations, if it is such a setting.
+    #[serde(skip)]
+    pub bound: Option<u64>,
 }
 
 /// A conclusion about one destination, or about the host.
@@ -205,6 +216,10 @@ pub struct Verdict {
     pub severity: Severity,
     /// Key of the destination; `total` for all of the host.
     pub destination: String,
+    /// Connections that it is about: those refused, dead, opened without need. Of two verdicts of the same
+    /// severity, the one that touches more comes first. 0 in reports of versions that did not tell.
+    #[serde(default)]
+    pub connections: u64,
     /// In one sentence, with the numbers.
     pub summary: String,
     /// What it rests on, by name.
@@ -228,6 +243,7 @@ impl Verdict {
             code,
             severity,
             destination: destination.to_owned(),
+            connections: 0,
             summary,
             evidence: BTreeMap::new(),
             confidence,
@@ -242,10 +258,24 @@ impl Verdict {
         self
     }
 
+    /// Sets the connections that it is about; without this, all of its destination.
+    #[must_use]
+    pub fn touching(self, connections: u64) -> Self {
+        Self { connections, ..self }
+    }
+
     /// Adds what to do: the same for any mail server, or for one.
     #[must_use]
     pub fn advise(mut self, mta: Option<Mta>, text: impl Into<String>) -> Self {
-        self.advice.push(Advice { mta, text: text.into() });
+        self.advice.push(Advice { mta, text: text.into(), bound: None });
+        self
+    }
+
+    /// The same with a setting that is a bound, and that holds for the whole mail server: of several
+    /// destinations, the lowest bound is right for all.
+    #[must_use]
+    pub fn advise_bound(mut self, mta: Option<Mta>, text: impl Into<String>, bound: u64) -> Self {
+        self.advice.push(Advice { mta, text: text.into(), bound: Some(bound) });
         self
     }
 }

@@ -22,12 +22,13 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         (sum(|it| it.opened), sum(|it| it.refused), sum(|it| it.carrying));
     let summary = format!(
         "Up to {peak} connections per minute instead of {}, but no more mail: {refused} of {opened} were \
-         turned away, {carrying} carried a message. Each retry is a new connection.",
+         refused, {carrying} carried a message. Each retry is a new connection.",
         usual.opened,
     );
     let confidence = if storm.len() > MINUTES { Confidence::High } else { Confidence::Medium };
     let verdict =
         Verdict::new(Code::RetryStorm, Severity::Warning, confidence, &group.key, summary)
+            .touching(opened)
             .because("peak_per_minute", peak)
             .because("usual_per_minute", usual.opened)
             .because("usual_carrying_per_minute", usual.carrying)

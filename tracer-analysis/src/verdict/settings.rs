@@ -87,6 +87,21 @@ pub(super) fn fewer_messages(mta: Mta, limit: u32) -> String {
     }
 }
 
+/// Sessions that are closed before they are `seconds` old.
+pub(super) fn younger_sessions(mta: Mta, seconds: u64) -> String {
+    match mta {
+        Mta::Postfix => format!(
+            "smtp_connection_reuse_time_limit below {}s (300s by default) closes them with QUIT before \
+             the server does",
+            seconds.max(1)
+        ),
+        Mta::Exim | Mta::Opensmtpd | Mta::Sendmail | Mta::Kumomta => {
+            "no setting limits the age of a session; it opens a new connection by itself."
+                .to_owned()
+        }
+    }
+}
+
 /// Connections kept and used again.
 pub(super) fn use_again(mta: Mta, encrypted: bool) -> String {
     match mta {

@@ -131,6 +131,7 @@ fn path(group: &Group) -> Option<Verdict> {
     );
     let code = Code::PathLossy;
     let verdict = Verdict::new(code, Severity::Warning, Confidence::Medium, &group.key, summary)
+        .touching(cost.lossy)
         .because("resent", cost.resent)
         .because("segments_about", cost.segments)
         .because("lossy_connections", cost.lossy)

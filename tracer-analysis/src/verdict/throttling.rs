@@ -187,8 +187,9 @@ fn limited(party: &Party<'_>, conclusion: &Conclusion) -> Option<Verdict> {
         party.other_family(),
     );
     let key = &party.group.key;
-    let verdict = Verdict::new(code, Severity::Warning, confidence, key, summary)
-        .because(name, u64::from(limit));
+    let severity = Severity::of_refusals(party.of.throttling.refusals(), party.of.connections);
+    let verdict =
+        Verdict::new(code, severity, confidence, key, summary).because(name, u64::from(limit));
     let verdict = with_evidence(verdict, party, Some(step));
     Some(advised(verdict, party, |verdict| {
         let how = if per_minute { "per minute" } else { "at a time" };
@@ -232,8 +233,7 @@ fn throttled(party: &Party<'_>, candidates: Option<(Step, Step)>) -> Verdict {
         },
         replies(throttling)
     );
-    let blocked = refused * 10 >= all * 9;
-    let severity = if blocked { Severity::Critical } else { Severity::Warning };
+    let severity = Severity::of_refusals(refused, all);
     let verdict =
         Verdict::new(Code::Throttled, severity, Confidence::Low, &party.group.key, summary);
     let verdict = with_evidence(verdict, party, None)
@@ -319,6 +319,7 @@ fn advised(
 fn with_evidence(verdict: Verdict, party: &Party<'_>, step: Option<Step>) -> Verdict {
     let throttling = &party.of.throttling;
     let verdict = verdict
+        .touching(throttling.refusals() + throttling.refused_later)
         .because("connections", party.of.connections)
         .because("accepted", throttling.count(Reception::Accepted))
         .because("refused_by_reply", throttling.count(Reception::Refused))

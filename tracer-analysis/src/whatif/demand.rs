@@ -109,8 +109,8 @@ impl Demand {
 
     /// Where a connection is kept; `None` if there is no room for another destination.
     fn cell(&mut self, connection: &Connection) -> Option<&mut Cell> {
-        let host = connection.banner_host.as_deref().map(normal_host);
-        let host = host.filter(|host| !host.is_empty()).map(String::into_boxed_str);
+        let host = connection.banner_host.as_deref().and_then(normal_host);
+        let host = host.map(String::into_boxed_str);
         let address = connection.dst.to_canonical();
         let known = self.addresses.get(&address).is_some_and(|hosts| hosts.contains_key(&host));
         if !known {

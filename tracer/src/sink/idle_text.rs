@@ -37,10 +37,13 @@ pub(crate) fn sentence(of: &Destination) -> Option<String> {
     Some(text)
 }
 
+const TOO_SHORT: &str = "no known middlebox timer is that short";
+
 /// What would tell what cannot be told.
 fn needed(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     if let Some(it) = &idle.cannot_tell {
-        return vec![format!("needed: {}", safe(&it.needed))];
+        let needed = it.needed.as_ref().map(|needed| format!("needed: {}", safe(needed)));
+        return vec![needed.unwrap_or_else(|| TOO_SHORT.to_owned())];
     }
     if !idle.by_family {
         return Vec::new();
@@ -48,9 +51,14 @@ fn needed(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     let families = [("IPv4", &of.families.ipv4), ("IPv6", &of.families.ipv6)];
     let untold = families.into_iter().filter_map(|(name, family)| {
         let idle = family.as_ref()?.idle_limit.as_ref()?;
-        let needed = safe(&idle.cannot_tell.as_ref()?.needed);
         let longest = seconds(idle.longest_gap_s?);
-        Some(format!("over {name} cannot tell: longest gap {longest}, needed: {needed}"))
+        Some(match &idle.cannot_tell.as_ref()?.needed {
+            Some(needed) => {
+                let needed = safe(needed);
+                format!("over {name} cannot tell: longest gap {longest}, needed: {needed}")
+            }
+            None => format!("over {name} longest gap {longest}: {TOO_SHORT}"),
+        })
     });
     untold.collect()
 }
@@ -62,8 +70,9 @@ fn parts(of: &Destination, idle: &IdleLimit) -> Vec<String> {
     let untested = idle.untested > 0 && died == 0 && idle.longest_gap_s != idle.survived_s;
     let tested = if untested { ", not put to the test" } else { "" };
     let longest = idle.longest_gap_s.map(|s| format!("longest gap {}{tested}", seconds(s)));
-    if idle.cannot_tell.is_some() {
-        parts.extend(longest.iter().map(|longest| format!("cannot tell: {longest}")));
+    if let Some(it) = &idle.cannot_tell {
+        let doubt = if it.needed.is_some() { "cannot tell: " } else { "" };
+        parts.extend(longest.iter().map(|longest| format!("{doubt}{longest}")));
     }
     match idle.survived_s {
         Some(s) if idle.survived > 0 => {
@@ -208,13 +217,12 @@ mod tests {
     const V6: &str = "2001:db8::1";
 
     #[test]
-    fn short_gaps_of_a_provider_cannot_tell() {
+    fn short_gaps_of_a_provider_meet_no_timer() {
         let text = section(&[idled(V4, 2_000_000, true), idled(V6, 1_000_000, true)]);
         assert_eq!(
             text,
-            "Idle sessions example.org cannot tell: longest gap 2.0 s, longest gap that survived \
-             2.0 s (2 gaps); needed: a session used again after 240 s or more, the shortest known \
-             timer"
+            "Idle sessions example.org longest gap 2.0 s, longest gap that survived 2.0 s (2 gaps); no \
+             known middlebox timer is that short"
         );
     }
 
@@ -227,7 +235,7 @@ mod tests {
         assert!(known.contains("longest gap 120 s"), "the longest is always named: {known}");
         all.push(idled(V6, 3 * MINUTE_US, true));
         let text = section(&all);
-        let said = "; over IPv6 cannot tell: longest gap 180 s, needed: a session used again after";
+        let said = "; over IPv6 longest gap 180 s: no known middlebox timer is that short";
         assert!(text.contains(said), "{text}");
         assert!(!text.contains("example.org cannot tell"), "{text}");
     }

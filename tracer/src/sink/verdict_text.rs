@@ -2,45 +2,80 @@
 
 use tracer_analysis::{
     report::{Report, TOTAL},
-    verdict::Verdict,
+    verdict::Finding,
 };
 
-use super::safe_text::{safe, wrap};
+use super::{
+    quantity::{grouped, plural},
+    safe_text::{safe, wrap},
+};
 
-/// Verdicts that are listed; more are counted.
+/// Findings that are listed; more are counted.
 pub(crate) const LISTED: usize = 20;
 
 /// What was concluded, the worst first; empty if there is nothing to say.
 pub(super) fn verdicts(report: &Report) -> String {
-    if report.verdicts.is_empty() {
+    if report.findings.is_empty() {
         return String::new();
     }
     let mut text = String::from("\nVerdicts\n");
-    for verdict in report.verdicts.iter().take(LISTED) {
-        text.push_str(&one(verdict));
+    for finding in report.findings.iter().take(LISTED) {
+        text.push_str(&one(finding));
     }
-    let rest = report.verdicts.len().saturating_sub(LISTED) as u64 + report.unlisted.verdicts;
+    let rest = report.findings.len().saturating_sub(LISTED);
     if rest > 0 {
         text.push_str(&wrap("", 2, &format!("... and {rest} more (--format json)")));
     }
     text
 }
 
-fn one(verdict: &Verdict) -> String {
+fn one(finding: &Finding) -> String {
+    let verdict = &finding.verdict;
     let severity = verdict.severity.as_str().to_uppercase();
-    let about = match verdict.destination.as_str() {
-        TOTAL => "all destinations".to_owned(),
-        key => safe(key),
-    };
     let confidence = verdict.confidence.as_str();
-    let heading = format!("{about}: {} ({confidence} confidence)", verdict.code);
+    let heading = format!("{}: {} ({confidence} confidence)", about(finding), verdict.code);
     let mut text = wrap(&format!("{severity:<8} "), 9, &heading);
-    text.push_str(&wrap(INDENT, INDENT.len(), &safe(&verdict.summary)));
+    text.push_str(&wrap(INDENT, INDENT.len(), &summary(finding)));
+    text.push_str(&where_else(finding).map_or_else(String::new, |it| wrap(INDENT, 11, &it)));
     for advice in &verdict.advice {
         let whose = advice.mta.map_or(String::new(), |mta| format!("{}: ", mta.as_str()));
         text.push_str(&wrap(&format!("{INDENT}> "), 11, &format!("{whose}{}", safe(&advice.text))));
     }
     text
+}
+
+/// Of what it is said.
+pub(super) fn about(finding: &Finding) -> String {
+    match (finding.verdict.destination.as_str(), finding.count) {
+        (TOTAL, _) => "all destinations".to_owned(),
+        (key, 1) => safe(key),
+        (_, several) => plural(several, "destination", "destinations"),
+    }
+}
+
+/// What is said. Of several destinations it is that of one, which is named.
+pub(super) fn summary(finding: &Finding) -> String {
+    let verdict = &finding.verdict;
+    let summary = safe(&verdict.summary);
+    if verdict.destination == TOTAL || finding.count == 1 {
+        return summary;
+    }
+    format!("{}: {summary}", safe(&verdict.destination))
+}
+
+/// The destinations, those with most connections first; `None` if the heading has the only one.
+pub(super) fn where_else(finding: &Finding) -> Option<String> {
+    let of_host = finding.verdict.destination == TOTAL;
+    if finding.count <= u64::from(!of_host) {
+        return None;
+    }
+    let named = finding.destinations.iter().map(|it| {
+        let connections = plural(it.connections, "connection", "connections");
+        format!("{} ({connections})", safe(&it.destination))
+    });
+    let rest = finding.count - finding.destinations.len() as u64;
+    let more = (rest > 0).then(|| format!("and {} more", grouped(rest)));
+    Some(format!("Where: {}", named.chain(more).collect::<Vec<_>>().join(", ")))
 }
 
 const INDENT: &str = "         ";

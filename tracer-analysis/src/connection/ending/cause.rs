@@ -32,7 +32,8 @@ pub(super) fn cause(state: &ConnectionState) -> EndCause {
         return if given_up { EndCause::Unanswered } else { EndCause::Open };
     }
     if state.established_ns == 0 {
-        return if state.errno == 0 { EndCause::LocalFin } else { EndCause::ConnectError };
+        let gave_up = connect_errno(state) == 0;
+        return if gave_up { EndCause::LocalFin } else { EndCause::ConnectError };
     }
     match (state.local_fin_ns, state.peer_fin_ns) {
         (0, 0) => without_fin(state),
@@ -41,6 +42,15 @@ pub(super) fn cause(state: &ConnectionState) -> EndCause {
         _ if is_unanswered(state) => EndCause::Unanswered,
         _ => EndCause::LocalFin,
     }
+}
+
+/// Error number of a connect that failed; 0 for none. `tcp_v4_connect` and `tcp_v6_connect` set no error on the
+/// socket if there is no free source port: the state goes back to CLOSE and the port is still 0. Where
+/// `tcp_connect` is hooked such a connect has no record.
+pub(in crate::connection) fn connect_errno(state: &ConnectionState) -> u32 {
+    const EADDRNOTAVAIL: u32 = 99;
+    let no_port = state.errno == 0 && state.sport == 0 && state.closed_ns != 0;
+    if no_port { EADDRNOTAVAIL } else { state.errno }
 }
 
 /// The application closed, but the path was silent already: data was being retransmitted, or was
@@ -73,9 +83,13 @@ mod tests {
 
     #[test]
     fn connect() {
-        let failed = ConnectionState { established_ns: 0, errno: 111, ..closed() };
+        let failed = ConnectionState { established_ns: 0, errno: 111, sport: 40_000, ..closed() };
         assert_eq!(cause(&failed), EndCause::ConnectError);
         assert_eq!(cause(&ConnectionState { errno: 0, ..failed }), EndCause::LocalFin);
+        let no_port = ConnectionState { errno: 0, sport: 0, ..failed };
+        assert_eq!((cause(&no_port), connect_errno(&no_port)), (EndCause::ConnectError, 99));
+        let under_way = ConnectionState { closed_ns: 0, ..no_port };
+        assert_eq!((cause(&under_way), connect_errno(&under_way)), (EndCause::Open, 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tracer_common::record::{ConnectionState, flag};
 
 use super::{EndCause, EndDuring, EndSuspect, replies::Replies, turns::Turns};
 
-pub(super) use self::cause::first_end_ns;
+pub(super) use self::cause::{connect_errno, first_end_ns};
 
 /// A pause before a write that is long enough to call the write a reuse of an idle session, and to suspect
 /// a box on the path of having forgotten it. Pauses within a dialogue are shorter (a client that reads a

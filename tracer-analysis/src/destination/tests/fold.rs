@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::{
     connection::{Connection, EndCause, SeenFrom, TransactionsMethod},
     destination::{
-        Aggregate, Counted, Fold, GAVE_UP, Group, GroupBy, HOSTS_PER_ADDRESS, OTHER,
+        Aggregate, Counted, Fold, GAVE_UP, Group, GroupBy, HOSTS_PER_ADDRESS, OTHER, SteadyFold,
         sample::{any_connection, connection, failed},
     },
 };
@@ -118,6 +118,42 @@ fn a_failed_connect_belongs_to_the_host_of_its_address() {
     );
     assert_eq!(groups[1].all.connections, 2, "as often as mx2, but first in the alphabet");
     assert_eq!(keys(&fold, GroupBy::Provider), ["[IPv6:2001:db8::1]", "example.org"]);
+}
+
+/// Products and short names would make one destination of servers that have nothing in common.
+#[test]
+fn a_word_that_is_no_domain_names_no_server() {
+    let all = [
+        named("192.0.2.1", "product"),
+        named("192.0.2.2", "product"),
+        named("192.0.2.3", "mail."),
+        named("2001:db8::1", "a..b"),
+        named("192.0.2.4", "mx.example.org"),
+        named("192.0.2.5", "MX.example.org."),
+        named("192.0.2.6", "product"),
+        named("192.0.2.6", "mx6.example.net"),
+        named("192.0.2.7", "[192.0.2.77]"),
+    ];
+    let hosts = [
+        "[192.0.2.1]",
+        "[192.0.2.2]",
+        "[192.0.2.3]",
+        "[192.0.2.77]",
+        "[IPv6:2001:db8::1]",
+        "mx.example.org",
+        "mx6.example.net",
+    ];
+    let fold = fold(100, &all);
+    let mut groups = keys(&fold, GroupBy::Host);
+    groups.sort_unstable();
+    assert_eq!(groups, hosts);
+    assert_eq!(fold.key(GroupBy::Provider, all[1].dst, Some("product")), "[192.0.2.2]");
+    assert_eq!(fold.usual_host(all[0].dst), None);
+    let mut steady = SteadyFold::new(GroupBy::Host, 100);
+    let steadily = |it| steady.add(it, fold.usual_host(it.dst));
+    let of_each: Vec<String> = all.iter().map(steadily).collect();
+    assert_eq!(&of_each[..2], ["[192.0.2.1]", "[192.0.2.2]"]);
+    assert_eq!(of_each[6], "mx6.example.net", "the name that others of that address showed");
 }
 
 #[test]

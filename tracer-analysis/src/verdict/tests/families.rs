@@ -63,19 +63,20 @@ fn limits_that_differ_are_named_for_each_family() {
         .filter(|it| it.code == Code::ConcurrencyLimited)
         .map(|it| (text(it, "family"), it.evidence["limit"].clone(), it.confidence))
         .collect();
-    let expected = [("IPv4", 5), ("IPv6", 2)]
+    // Over IPv6 most are refused.
+    let expected = [("IPv6", 2), ("IPv4", 5)]
         .map(|(family, limit)| (family.to_owned(), Evidence::Count(limit), Confidence::High));
     assert_eq!(found, expected, "{verdicts:#?}");
     let one = find(&verdicts, Code::ConcurrencyLimited).unwrap();
-    assert!(one.summary.contains("5 connections at a time over IPv4: of"), "{}", one.summary);
+    assert!(one.summary.contains("2 connections at a time over IPv6: of"), "{}", one.summary);
     assert_eq!(limits(&verdicts).len(), 2, "nothing is said of both together: {verdicts:#?}");
 }
 
 #[test]
 fn limits_of_another_kind_differ_too() {
     let verdicts = on_host(&both(at_a_time(2, 4), per_minute(1, 30)));
-    let expected = [(Code::ConcurrencyLimited, Some(4)), (Code::RateLimited, Some(30))];
-    assert_eq!(limits(&verdicts), expected, "{verdicts:#?}");
+    let expected = [(Code::RateLimited, Some(30)), (Code::ConcurrencyLimited, Some(4))];
+    assert_eq!(limits(&verdicts), expected, "more were refused over IPv6: {verdicts:#?}");
     assert_eq!(text(find(&verdicts, Code::RateLimited).unwrap(), "family"), "IPv6");
 }
 
@@ -183,4 +184,54 @@ fn what_is_as_fast_or_fails_as_often_is_no_asymmetry() {
     ] {
         assert_eq!(find(&on_host(&all), Code::FamilyAsymmetry), None);
     }
+}
+
+/// A connect over IPv6 that this host ended after so many milliseconds, with an error or without.
+fn ended_here(n: i64, ms: u64, error: Option<&str>) -> Connection {
+    let cause = if error.is_some() { EndCause::ConnectError } else { EndCause::LocalFin };
+    Connection {
+        family: Family::Ipv6,
+        connect_error: error.map(str::to_owned),
+        end_cause: cause,
+        ..failed(V6, n * 4 * S, ms * 1_000, "")
+    }
+}
+
+/// Clients that try both families at once give the slower one up after 250 ms; and where no source port is
+/// free no SYN is sent.
+#[test]
+fn connects_that_end_on_this_side_blame_nobody() {
+    let found = |ms: u64, error: Option<&str>| {
+        let v4 = (0..40).map(|n| over(Family::Ipv4, served(n * 4 * S, S, 1)));
+        let v6 = (0..3).map(|n| over(Family::Ipv6, served(n * 4 * S, S, 1)));
+        let lost = (0..40).map(|n| ended_here(n, ms, error));
+        let all: Vec<_> = v4.chain(v6).chain(lost).collect();
+        let verdicts = on_host(&all);
+        assert_eq!((limits(&verdicts), find(&verdicts, Code::RetryStorm)), (Vec::new(), None));
+        find(&verdicts, Code::FamilyAsymmetry).map(|it| it.summary.clone())
+    };
+    assert_eq!(found(250, None), None);
+    assert_eq!(found(1_400, None), None);
+    assert_eq!(found(0, Some("EADDRNOTAVAIL")), None);
+    let dead = "40 of 43 connects over IPv6 failed, 0 of 40 over IPv4; failed attempts over IPv6 took \
+                160 s in all.";
+    assert_eq!(found(4_000, None).as_deref(), Some(dead));
+    assert!(found(300, Some("EHOSTUNREACH")).is_some(), "the path says so at once");
+}
+
+/// A dead family is told although some of its connects ended on this side.
+#[test]
+fn connects_that_end_on_this_side_do_not_count_for_it_either() {
+    let v4 = (0..9).map(|n| over(Family::Ipv4, served(n * 4 * S, S, 1)));
+    let v6 = (0..3).map(|n| over(Family::Ipv6, served(n * 4 * S, S, 1)));
+    let dead = (0..9).map(|n| ended_here(n, 30_000, Some("ETIMEDOUT")));
+    let here = (0..50).map(|n| ended_here(n, 250, None));
+    let verdicts = on_host(&v4.chain(v6).chain(dead).chain(here).collect::<Vec<_>>());
+    let verdict = find(&verdicts, Code::FamilyAsymmetry).unwrap();
+    assert!(
+        verdict.summary.starts_with("9 of 12 connects over IPv6 failed, 0 of 9"),
+        "{verdict:?}"
+    );
+    assert_eq!(verdict.evidence["ipv6_connects_ended_here"], Evidence::Count(50));
+    assert_eq!(verdict.evidence["ipv6_failed_seconds"], Evidence::Number(270.0));
 }

@@ -1,8 +1,10 @@
 //! Rules against servers whose limits are known.
 
+mod age;
 mod caching;
 mod cost;
 mod families;
+mod host;
 mod order;
 mod other;
 mod throttling;

@@ -3,23 +3,23 @@
 use maud::{Markup, html};
 use tracer_analysis::{
     report::{Destination, Report, TOTAL},
-    verdict::{Severity, Verdict},
+    verdict::{Finding, Severity, Verdict},
 };
 
-use crate::sink::{quantity::plural, safe_text::safe};
+use crate::sink::{quantity::plural, safe_text::safe, verdict_text};
 
-/// The worst verdicts of all; at most `most`. Those on a destination in `shown` lead to its section.
+/// The worst findings of all; at most `most`. Those on a destination in `shown` lead to its section.
 pub(super) fn worst(report: &Report, shown: &[Destination], most: usize) -> Markup {
-    let rest = report.verdicts.len().saturating_sub(most) as u64;
+    let rest = report.findings.len().saturating_sub(most) as u64;
     html! {
         section #verdicts {
             h2 { "Verdicts" }
-            @if report.verdicts.is_empty() {
+            @if report.findings.is_empty() {
                 p { "Nothing to say: too little was seen to conclude anything." }
             }
             ol .verdicts {
-                @for verdict in report.verdicts.iter().take(most) {
-                    li { (one(verdict, Some(&about(verdict, shown)))) }
+                @for finding in report.findings.iter().take(most) {
+                    li { (found(finding, shown)) }
                 }
             }
             @if rest > 0 {
@@ -36,7 +36,7 @@ pub(super) fn on(report: &Report, key: &str) -> Markup {
         report.verdicts.iter().filter(|verdict| verdict.destination == key).collect();
     html! {
         @if !mine.is_empty() {
-            ol .verdicts { @for verdict in mine { li { (one(verdict, None)) } } }
+            ol .verdicts { @for verdict in mine { li { (one(verdict, None, &safe(&verdict.summary), None)) } } }
         }
     }
 }
@@ -58,19 +58,44 @@ pub(super) fn badge(severity: Severity) -> Markup {
     html! { span class={ "badge " (severity.as_str()) } { (severity.as_str()) } }
 }
 
-/// What a verdict is about, with a link to where the numbers are.
-fn about(verdict: &Verdict, shown: &[Destination]) -> Markup {
-    let place = shown.iter().position(|one| one.key == verdict.destination);
-    html! {
-        @match (verdict.destination.as_str(), place) {
-            (TOTAL, _) => a href="#all" { "all destinations" },
-            (key, Some(at)) => a href={ "#d" (at) } { (safe(key)) },
-            (key, None) => (safe(key)),
+/// A finding: what it is about, what is said, and where.
+fn found(of: &Finding, shown: &[Destination]) -> Markup {
+    let about = match (of.verdict.destination.as_str(), of.count) {
+        (TOTAL, _) => html! { a href="#all" { "all destinations" } },
+        (key, 1) => link(key, shown),
+        _ => html! { (verdict_text::about(of)) },
+    };
+    let places = verdict_text::where_else(of).map(|_| {
+        let rest = of.count - of.destinations.len() as u64;
+        html! {
+            p .where {
+                "Where: "
+                @for (n, it) in of.destinations.iter().enumerate() {
+                    @if n > 0 { ", " }
+                    (link(&it.destination, shown)) " (" (plural(it.connections, "connection", "connections")) ")"
+                }
+                @if rest > 0 { ", and " (rest) " more" }
+            }
         }
+    });
+    one(&of.verdict, Some(&about), &verdict_text::summary(of), places.as_ref())
+}
+
+/// A destination, with a link to where the numbers are.
+fn link(key: &str, shown: &[Destination]) -> Markup {
+    match shown.iter().position(|one| one.key == key) {
+        Some(at) => html! { a href={ "#d" (at) } { (safe(key)) } },
+        None => html! { (safe(key)) },
     }
 }
 
-fn one(verdict: &Verdict, about: Option<&Markup>) -> Markup {
+/// `summary` is safe already.
+fn one(
+    verdict: &Verdict,
+    about: Option<&Markup>,
+    summary: &str,
+    places: Option<&Markup>,
+) -> Markup {
     html! {
         p .what {
             (badge(verdict.severity)) " "
@@ -78,7 +103,8 @@ fn one(verdict: &Verdict, about: Option<&Markup>) -> Markup {
             strong { (verdict.code.as_str()) } " "
             span .sure { "(" (verdict.confidence.as_str()) " confidence)" }
         }
-        p { (safe(&verdict.summary)) }
+        p { (summary) }
+        @if let Some(places) = places { (places) }
         @if !verdict.advice.is_empty() {
             ul .advice {
                 @for advice in &verdict.advice {

@@ -124,7 +124,13 @@ impl Exposition {
 fn add_verdicts(family: &mut Family, group: &Group, is_total: bool, about: &About<'_>) {
     let (duration_s, trust) = (about.duration_s, about.trust);
     let mut seen = Vec::new();
-    for it in verdict::verdicts(&verdict::Subject { group, is_total, duration_s, trust }) {
+    for it in verdict::verdicts(&verdict::Subject {
+        group,
+        is_total,
+        duration_s,
+        trust,
+        strictest_us: None, // only advice rests on it
+    }) {
         let labels = vec![
             ("destination", Arc::from(it.destination.as_str())),
             ("code", word(it.code)),
