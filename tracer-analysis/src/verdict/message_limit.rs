@@ -1,4 +1,4 @@
-//! Whether the server closes connections after a number of messages, without saying so.
+//! Whether the server closes connections after a number of messages, or says that these are enough.
 
 use super::{Code, Confidence, Severity, Subject, Verdict, settings};
 use crate::destination::Ends;
@@ -6,10 +6,14 @@ use crate::destination::Ends;
 /// Closes by the server that are needed.
 const FEWEST: u64 = 5;
 
+/// Replies that name the limit, from which on chance is no explanation.
+const FEWEST_TOLD: u64 = 2;
+
 /// At most one verdict on a destination.
 ///
-/// The server's closes must come at one number, nine of ten of them, and no connection may have carried
-/// more. A close after QUIT is not the server's; under TLS a QUIT cannot be seen, so the limit may be our
+/// A server that says that a session has carried enough messages needs no other proof, and may leave the close
+/// to us. Of one that does not say so, the closes must come at one number, nine of ten of them. In both cases
+/// no connection may have carried more. A close after QUIT is not the server's; under TLS a QUIT cannot be seen, so the limit may be our
 /// own, and one message proves nothing.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let group = subject.group;
@@ -21,12 +25,20 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     let seen = spike(limit, at.by_server, ends().map(|(_, ends)| ends.by_server).sum());
     let either = |ends: &Ends| ends.by_server + ends.by_server_or_quit;
     let unclear = spike(limit, either(&at), ends().map(|(_, ends)| either(ends)).sum());
-    let (closed, confidence, quit_seen) = match (seen, unclear) {
+    let all_told: u64 = ends().map(|(_, ends)| ends.told).sum();
+    let told = (at.told > 0 && at.told * 10 >= all_told * 9).then_some(if at.told >= FEWEST_TOLD {
+        Confidence::High
+    } else {
+        Confidence::Medium
+    });
+    let (closed, confidence, quit_seen) = match (told.or(seen), unclear) {
         (Some(confidence), _) => (at.by_server, confidence, true),
         (None, Some(_)) if limit > 1 => (either(&at), Confidence::Low, false),
         _ => return Vec::new(),
     };
-    let doubt = if quit_seen {
+    let doubt = if told.is_some() {
+        " It says so in its replies."
+    } else if quit_seen {
         ""
     } else {
         " Under TLS it cannot be seen whether we said QUIT: it may be a limit of your own mail server."
@@ -40,6 +52,7 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         .because("limit", u64::from(limit))
         .because("closed_at_limit", closed)
         .because("closed_before", ends().map(|(_, ends)| either(ends)).sum::<u64>() - either(&at))
+        .because("told_in_a_reply", at.told)
         .because("quit_can_be_seen", quit_seen);
     let verdict = if limit == 1 {
         verdict.advise(None, "No cache helps there: it ends each session after its first message.")
