@@ -89,9 +89,9 @@ pub enum EndDuring {
     Connect,
     /// Before a greeting that welcomes (220) was complete, or at once after it.
     Greeting,
-    /// Between command and reply, or less than 0.1 s after a reply.
+    /// Between command and reply, within a reply, or less than 0.1 s after one.
     Dialogue,
-    /// While nothing was under way for 0.1 s or more. A last write that is part of our own close (QUIT
+    /// While everything was answered, and nobody said anything for 0.1 s or more. A last write that is part of our own close (QUIT
     /// without waiting, `close_notify`) does not end the idle time.
     Idle,
     /// At the first write after an idle gap of 1 s or more, which was never answered.
@@ -281,7 +281,8 @@ pub struct Connection {
     pub idle_max_survived_us: Option<u64>,
     /// What ended it.
     pub end_cause: EndCause,
-    /// When in its life; `None` for `midlife` if a FIN had come or gone before `start`.
+    /// When in its life; `None` for `midlife` if a FIN had come or gone before `start`, and if it cannot be told
+    /// whether somebody waited for an answer.
     pub end_during: Option<EndDuring>,
     /// Whether QUIT had ended the session: its 221 was read, or it was the last write, with our own close at once
     /// after it. `None` if that cannot be told, and in records of versions that did not note it.
