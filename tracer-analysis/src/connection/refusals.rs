@@ -65,8 +65,7 @@ impl Refusal {
             }
             _ if self.during == EndDuring::Idle => false,
             (None, 421, Some((4, 1 | 2))) => false,
-            (_, 421 | 432, _) => true,
-            (_, 400..=499, Some((3, 2) | (4, 5) | (7, 500..=699))) => true,
+            (_, 421 | 432, _) | (_, 400..=499, Some((3, 2) | (4, 5) | (7, 500..=699))) => true,
             _ => false,
         }
     }
@@ -102,10 +101,9 @@ impl Noted {
             (Some(reason), ..) => reason,
             // postscreen(8) has no words of its own for a client that it has not met before.
             (None, 450, Some((3, 2))) if to_recipient => Reason::Greylisting,
-            // Google: unusual rate; Microsoft: too many connections, limited for now.
-            (None, _, Some((7, 28))) => Reason::Rate,
+            // Microsoft: too many connections; limited for now. Google: an unusual rate.
             (None, _, Some((7, 652))) => Reason::Concurrency,
-            (None, 400..=499, Some((7, 500..=699))) => Reason::Rate,
+            (None, 400..=499, Some((7, 28 | 500..=699))) => Reason::Rate,
             _ => Reason::Other,
         };
         Refusal {

@@ -213,7 +213,7 @@ impl Reply {
     pub fn reason(&self) -> Option<Reason> {
         let lines = [normal(&self.first), normal(&self.last)];
         let has = |words: &&str| lines.iter().any(|line| line.contains(words));
-        TABLE.iter().find(|(_, words)| words.iter().any(|it| has(it))).map(|(reason, _)| *reason)
+        TABLE.iter().find(|(_, words)| words.iter().any(has)).map(|(reason, _)| *reason)
     }
 
     /// Whether it says that the server has waited too long for us: RFC 3463 X.4.1 and X.4.2, or words.
