@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod after_quit;
 mod btf_file;
 mod check;
 mod cli;
@@ -23,6 +24,7 @@ mod greeting;
 mod healthy_host;
 mod hostile;
 mod html_report;
+mod icmp_refusals;
 mod idle_limit;
 mod installing;
 mod interrupt;
@@ -46,6 +48,7 @@ mod postfix_behind_boxes;
 mod postfix_to_postfix;
 mod postfix_to_sink;
 mod privilege;
+mod refusal_reasons;
 mod report;
 mod rotation;
 mod session_age;
@@ -54,4 +57,5 @@ mod skipped_runs;
 mod throttling;
 mod tiers;
 mod tls_probes;
+mod waiting;
 mod what_if;

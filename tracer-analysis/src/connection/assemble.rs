@@ -34,7 +34,7 @@ pub(super) fn assemble(
     let dst = address(&state.dst);
     let messages = if established { messages(state, &mut entry) } else { Messages::default() };
     let turns = &entry.turns;
-    let end = ending(state, turns, &entry.replies, now_ns);
+    let end = ending(state, turns, &entry.replies, messages.rest, now_ns);
     let replies = established.then_some(&entry.replies);
     let greeting = replies.and_then(Replies::greeting);
     Connection {
@@ -84,7 +84,7 @@ pub(super) fn assemble(
         transactions_exact: messages.exact,
         replies: replies.and_then(|replies| replies.counts().cloned()),
         refusals: replies
-            .and_then(|replies| replies.heard().then(|| replies.refusals().since(state.start_ns))),
+            .and_then(|replies| replies.heard().then(|| replies.refusals(state.start_ns))),
         transaction_spans_us: messages.spans_us,
         transaction_spans_omitted: messages.spans_omitted,
         envelope_us: messages.envelope_us,
@@ -95,6 +95,7 @@ pub(super) fn assemble(
         idle_max_survived_us: turns.max_survived_us(),
         end_cause: end.cause,
         end_during: end.during,
+        end_quit: end.quit,
         end_idle_us: end.idle_us,
         end_unanswered_us: end.unanswered_us,
         end_suspect: end.suspect,

@@ -5,6 +5,7 @@ use tracer_common::record::{ConnectionState, Turn, direction, flag};
 use super::{Tls, TransactionsMethod, owners::comm, table::Entry};
 use crate::{
     dialogue::{
+        Rest, Standing,
         lengths::Lengths,
         replies::{Told, Transaction},
     },
@@ -38,6 +39,8 @@ pub(super) struct Messages {
     pub(super) body_us: Option<Vec<Option<u64>>>,
     /// Wait of each for the final reply.
     pub(super) final_reply_us: Option<Vec<u64>>,
+    /// What the pause at the end is; `None` if nobody read or measured the dialogue.
+    pub(super) rest: Option<Rest>,
 }
 
 /// Counts the messages of an established connection; nothing is known of one that was first seen in the
@@ -58,6 +61,8 @@ pub(super) fn messages(state: &ConnectionState, entry: &mut Entry) -> Messages {
     if !encrypted {
         return known;
     }
+    let unclear = Rest { before: Standing::Unclear, now: Standing::Unclear, ..Rest::default() };
+    let known = Messages { rest: Some(unclear), ..known };
     let inferred = if turns_missing {
         known
     } else {
@@ -86,6 +91,8 @@ fn from_probes(state: &ConnectionState, told: &Told, inferred: Messages) -> Mess
         tls_handshake_us: inferred.tls_handshake_us,
         spans_us,
         spans_omitted,
+        // What was decrypted came when the process read it.
+        rest: decrypted.rest.map(|it| Rest { unasked: None, read: false, ..it }).or(inferred.rest),
         ..decrypted
     }
 }
@@ -118,6 +125,7 @@ fn from_replies(state: &ConnectionState, told: &Told) -> Messages {
         envelope_us: each(times, |it| it.ready_ns.map(|ready_ns| since(it.begin_ns, ready_ns))),
         body_us: each(times, |it| it.ready_ns.map(|ready_ns| since(ready_ns, it.sent_ns))),
         final_reply_us: each(times, |it| since(it.sent_ns, it.end_ns)),
+        rest: told.rest,
         ..Messages::default()
     }
 }
@@ -138,6 +146,7 @@ fn from_lengths(state: &ConnectionState, mut lengths: Lengths, known: Messages) 
         transactions: inference.transactions,
         method: counted.then_some(TransactionsMethod::TlsLengths),
         exact: inference.exact,
+        rest: inference.rest.or(known.rest),
         tls_handshake_us: inference.handshake.map(|(begin, end)| since(begin, end)),
         spans_us: counted.then(|| {
             let spans = inference.spans.iter();

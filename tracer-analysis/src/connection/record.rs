@@ -89,9 +89,9 @@ pub enum EndDuring {
     Connect,
     /// Before a greeting that welcomes (220) was complete, or at once after it.
     Greeting,
-    /// Between command and reply, or less than 0.1 s after a reply.
+    /// Between command and reply, within a reply, or less than 0.1 s after one.
     Dialogue,
-    /// While nothing was under way for 0.1 s or more. A last write that is part of our own close (QUIT
+    /// While everything was answered, and nobody said anything for 0.1 s or more. A last write that is part of our own close (QUIT
     /// without waiting, `close_notify`) does not end the idle time.
     Idle,
     /// At the first write after an idle gap of 1 s or more, which was never answered.
@@ -287,8 +287,13 @@ pub struct Connection {
     pub idle_max_survived_us: Option<u64>,
     /// What ended it.
     pub end_cause: EndCause,
-    /// When in its life; `None` for `midlife` if a FIN had come or gone before `start`.
+    /// When in its life; `None` for `midlife` if a FIN had come or gone before `start`, and if it cannot be told
+    /// whether somebody waited for an answer.
     pub end_during: Option<EndDuring>,
+    /// Whether QUIT had ended the session: its 221 was read, or it was the last write, with our own close at once
+    /// after it. `None` if that cannot be told, and in records of versions that did not note it.
+    #[serde(default)]
+    pub end_quit: Option<bool>,
     /// Time without data in either direction when it ended. For `reuse` the idle gap before the write that
     /// found it dead, which is then also the last in `idle_gaps_us`.
     pub end_idle_us: Option<u64>,
@@ -364,9 +369,29 @@ impl Connection {
     }
 
     /// Whether it was established and died: reset by the other side, timed out, or closed without an
-    /// answer.
+    /// answer. A reset after QUIT is an ordinary end.
     pub fn died(&self) -> bool {
-        !self.failed() && self.end_cause.is_death()
+        !self.failed() && self.end_cause.is_death() && !self.ended_by_quit()
+    }
+
+    /// Whether QUIT had ended the session, and a close or reset followed, by whomever. Under TLS a QUIT cannot
+    /// be seen: a server that closes or resets within a second of the last data, with nobody suspected, is
+    /// taken to have been asked to.
+    pub fn ended_by_quit(&self) -> bool {
+        const PROMPT_US: u64 = 1_000_000;
+        let by_server = match self.end_cause {
+            EndCause::PeerFin | EndCause::RstReceived => true,
+            EndCause::LocalFin | EndCause::RstSent => false,
+            _ => return false,
+        };
+        let prompt = self.end_idle_us.is_some_and(|idle| idle < PROMPT_US);
+        let dialogue = self.end_during == Some(EndDuring::Dialogue) && self.end_suspect.is_none();
+        self.established()
+            && self.end_quit.unwrap_or_else(|| match self.tls {
+                Some(Tls::None) => self.replies.as_ref().is_some_and(|it| it.contains_key(&221)),
+                Some(_) => by_server && prompt && dialogue,
+                None => false,
+            })
     }
 
     /// Messages that it carried, if it was established and they are known.

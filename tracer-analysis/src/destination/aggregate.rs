@@ -80,7 +80,9 @@ pub struct Aggregate {
     pub retransmits: Option<u64>,
     /// Connections by what ended them.
     pub endings: Few<EndCause, u64>,
-    /// The same of those that were never established.
+    /// Those of them that QUIT had ended before.
+    pub after_quit: Few<EndCause, u64>,
+    /// All of them that were never established.
     pub failed_endings: Few<EndCause, u64>,
     /// Connections by the mail server that opened them, as far as that is known.
     pub mtas: Few<Mta, u64>,
@@ -105,6 +107,9 @@ impl Aggregate {
     pub fn add(&mut self, connection: &Connection) {
         self.connections += 1;
         *self.endings.of(&connection.end_cause) += 1;
+        if connection.ended_by_quit() {
+            *self.after_quit.of(&connection.end_cause) += 1;
+        }
         self.add_ending(connection);
         if let Some(code) = connection.banner_code {
             count(&mut self.greeting_codes, &code, 1, GREETING_CODES, &OTHER_CODE);
@@ -197,6 +202,9 @@ impl Aggregate {
         }
         for (cause, &n) in other.endings.iter() {
             *self.endings.of(cause) += n;
+        }
+        for (cause, &n) in other.after_quit.iter() {
+            *self.after_quit.of(cause) += n;
         }
         for (cause, &n) in other.failed_endings.iter() {
             *self.failed_endings.of(cause) += n;

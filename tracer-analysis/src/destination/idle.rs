@@ -146,6 +146,9 @@ impl IdleGaps {
 
     /// Takes the gap at whose end the connection ended.
     fn add_last(&mut self, connection: &Connection, probed_us: u64) {
+        if connection.end_cause == EndCause::RstReceived && connection.ended_by_quit() {
+            return; // an ordinary end
+        }
         let reused = connection.end_during == Some(EndDuring::Reuse);
         let idle = connection.end_during == Some(EndDuring::Idle);
         let manner = match connection.end_cause {

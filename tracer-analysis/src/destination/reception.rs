@@ -64,10 +64,12 @@ pub(super) fn refusal(connection: &Connection) -> Option<(u16, Option<&Refusal>)
 }
 
 /// The reply by which the server had enough of `connection` after it had accepted it. A 421 into an idle
-/// session is the server's timeout, also where it does not say so.
+/// session is the server's timeout, also where it does not say so: records of versions that did not note the
+/// moment of a reply have only that of the end.
 pub(super) fn later_refusal(connection: &Connection) -> Option<&Refusal> {
     let timed_out =
         connection.end_cause == EndCause::PeerFin && connection.end_during == Some(EndDuring::Idle);
+    let farewell = |it: &Refusal| timed_out && it.code == 421 && it.reason.is_none();
     let mut refusals = connection.refusals.iter().flatten();
-    refusals.find(|it| it.is_throttling() && !(timed_out && it.code == 421))
+    refusals.find(|it| it.is_throttling() && !farewell(it))
 }

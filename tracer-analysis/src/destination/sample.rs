@@ -69,6 +69,7 @@ pub(crate) fn connection(dst: &str, start_us: i64, lifetime_us: u64) -> Connecti
         idle_max_survived_us: None,
         end_cause: EndCause::LocalFin,
         end_during: None,
+        end_quit: None,
         end_idle_us: None,
         end_unanswered_us: None,
         end_suspect: None,

@@ -1,11 +1,12 @@
 //! Counts that say whether a server turns us away, and with what words.
 
 use crate::{
-    connection::{Connection, EndCause, Tls},
+    connection::{Connection, EndCause, Refusal, Tls},
     destination::{
         Few, Reception,
         reception::{later_refusal, refusal},
     },
+    smtp::Reason,
 };
 
 /// Distinct replies that are counted apart; others count under the code 0.
@@ -22,6 +23,8 @@ pub struct Ends {
     pub by_server_or_quit: u64,
     /// It ended otherwise, or is open.
     pub otherwise: u64,
+    /// Those of all of them in which the server said that these were enough for one session.
+    pub told: u64,
 }
 
 /// Refusals and closes of the servers of a set of connections.
@@ -34,6 +37,8 @@ pub struct Throttling {
     /// Replies that turned connections away, as `421 4.7.0`, in place of the greeting or later: at most one
     /// of each connection.
     pub replies: Few<String, u64>,
+    /// The same replies by the reason that they gave.
+    pub reasons: Few<Reason, u64>,
     /// Connections whose server is this host itself.
     pub to_ourselves: u64,
     /// Connections by their number of messages, if that is known.
@@ -59,6 +64,9 @@ impl Throttling {
                 None => code.to_string(),
             };
             self.count_reply(&name, 1);
+            if let Some(reason) = refusal.and_then(|it| it.reason) {
+                *self.reasons.of(&reason) += 1;
+            }
         }
         if let Some(messages) = connection.messages() {
             self.count_end(messages, end(connection));
@@ -73,6 +81,9 @@ impl Throttling {
         self.refused_later += other.refused_later;
         for (reply, n) in other.replies.iter() {
             self.count_reply(reply, *n);
+        }
+        for (reason, n) in other.reasons.iter() {
+            *self.reasons.of(reason) += n;
         }
         self.to_ourselves += other.to_ourselves;
         for (messages, ends) in other.ends.iter() {
@@ -108,6 +119,7 @@ impl Throttling {
         sum.by_server += ends.by_server;
         sum.by_server_or_quit += ends.by_server_or_quit;
         sum.otherwise += ends.otherwise;
+        sum.told += ends.told;
     }
 }
 
@@ -126,11 +138,14 @@ fn end(connection: &Connection) -> Ends {
     let no_quit = connection.tls == Some(Tls::None)
         && connection.replies.as_ref().is_some_and(|replies| !replies.contains_key(&221));
     let encrypted = !matches!(connection.tls, Some(Tls::None) | None);
-    let by_server = by_peer && no_quit;
-    let unclear = by_peer && encrypted;
+    // It may leave the close to us.
+    let told = connection.refusals.iter().flatten().any(Refusal::is_message_limit);
+    let by_server = by_peer && no_quit || told;
+    let unclear = by_peer && encrypted && !told;
     Ends {
         by_server: by_server.into(),
         by_server_or_quit: unclear.into(),
         otherwise: u64::from(!by_server && !unclear),
+        told: told.into(),
     }
 }

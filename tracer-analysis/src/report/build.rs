@@ -204,6 +204,7 @@ impl Destination {
             histograms,
             session_endings: all.session_endings(),
             failures: all.failures.into(),
+            after_quit: all.after_quit.into(),
             endings: all.endings.into(),
             greeting_codes: all.greeting_codes.into(),
             idle_limit,

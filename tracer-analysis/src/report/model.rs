@@ -204,6 +204,10 @@ pub struct Destination {
     pub endings: BTreeMap<EndCause, u64>,
     /// The same without those that were never established.
     pub session_endings: BTreeMap<EndCause, u64>,
+    /// Those of these that QUIT had ended before: ordinary ends, whoever closed or reset. Under TLS a QUIT
+    /// cannot be seen: a server that closes at once after an exchange is taken to have been asked to.
+    #[serde(default)]
+    pub after_quit: BTreeMap<EndCause, u64>,
     /// Greetings by reply code; `0` is all codes beyond the number that is kept.
     pub greeting_codes: BTreeMap<u16, u64>,
     /// How long a connection may idle on this path.

@@ -38,7 +38,8 @@ fn over_time(connections: &[Connection]) -> OverTime {
 }
 
 fn refused(start_us: i64, at_us: u64) -> Connection {
-    let refusal = Refusal { code: 421, enhanced: None, at_us, during: EndDuring::Greeting };
+    let refusal =
+        Refusal { code: 421, enhanced: None, at_us, during: EndDuring::Greeting, reason: None };
     Connection { refusals: Some(vec![refusal]), ..connection("192.0.2.1", start_us, at_us + 10) }
 }
 

@@ -1,7 +1,9 @@
 //! SMTP as the server speaks it.
 
+mod reason;
 mod reply;
 mod status;
 
+pub use reason::Reason;
 pub use reply::{Reply, ReplyParser, Step, are_reply_lines};
 pub use status::{EnhancedCode, NoEnhancedCode};

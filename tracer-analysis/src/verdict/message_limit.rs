@@ -1,4 +1,4 @@
-//! Whether the server closes connections after a number of messages, or at an age, without saying so.
+//! Whether the server closes connections after a number of messages, or says that these are enough, or closes at an age.
 
 use super::{
     Code, Confidence, Severity, Subject, Verdict,
@@ -11,10 +11,14 @@ use crate::destination::{Ends, Group};
 /// Closes by the server that are needed.
 const FEWEST: u64 = 5;
 
+/// Replies that name the limit, from which on chance is no explanation.
+const FEWEST_TOLD: u64 = 2;
+
 /// At most one verdict on a destination: it limits the messages of a session, or its age.
 ///
-/// The server's closes must come at one number, nine of ten of them, and no connection may have carried
-/// more. A close after QUIT is not the server's; under TLS a QUIT cannot be seen, so the limit may be our
+/// A server that says that a session has carried enough messages needs no other proof, and may leave the close
+/// to us. Of one that does not say so, the closes must come at one number, nine of ten of them. In both cases
+/// no connection may have carried more. A close after QUIT is not the server's; under TLS a QUIT cannot be seen, so the limit may be our
 /// own, and one message proves nothing. Where one age explains them as well, a close into a quiet session
 /// speaks for the age: a server that counts messages closes with the last one, or at the next command.
 pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
@@ -23,7 +27,9 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
     }
     let verdict = match (AgeLimit::of(subject.group), Number::of(subject.group)) {
         (Some(age), None) => age.verdict(subject, None),
-        (Some(age), Some(number)) if age.unprompted => age.verdict(subject, Some(number.limit)),
+        (Some(age), Some(number)) if age.unprompted && number.told == 0 => {
+            age.verdict(subject, Some(number.limit))
+        }
         (age, Some(number)) => number.verdict(subject, age),
         (None, None) => return Vec::new(),
     };
@@ -35,6 +41,8 @@ struct Number {
     limit: u32,
     closed: u64,
     closed_before: u64,
+    /// Replies that say so.
+    told: u64,
     confidence: Confidence,
     quit_seen: bool,
 }
@@ -49,19 +57,31 @@ impl Number {
         let seen = spike(limit, at.by_server, ends().map(|(_, ends)| ends.by_server).sum());
         let either = |ends: &Ends| ends.by_server + ends.by_server_or_quit;
         let all = ends().map(|(_, ends)| either(ends)).sum::<u64>();
-        let (closed, confidence, quit_seen) = match (seen, spike(limit, either(&at), all)) {
+        let all_told: u64 = ends().map(|(_, ends)| ends.told).sum();
+        let says_so = at.told > 0 && at.told * 10 >= all_told * 9;
+        let told = says_so.then_some(if at.told >= FEWEST_TOLD {
+            Confidence::High
+        } else {
+            Confidence::Medium
+        });
+        let (closed, confidence, quit_seen) = match (told.or(seen), spike(limit, either(&at), all))
+        {
             (Some(confidence), _) => (at.by_server, confidence, true),
             (None, Some(_)) if limit > 1 => (either(&at), Confidence::Low, false),
             _ => return None,
         };
         let closed_before = all - either(&at);
-        Some(Self { limit, closed, closed_before, confidence, quit_seen })
+        let told = if says_so { at.told } else { 0 };
+        Some(Self { limit, closed, closed_before, told, confidence, quit_seen })
     }
 
     /// The verdict; `age`: what explains the closes as well.
     fn verdict(&self, subject: &Subject<'_>, age: Option<AgeLimit>) -> Verdict {
         let Self { limit, closed, quit_seen, .. } = *self;
+        // What it says itself needs no other explanation.
+        let age = age.filter(|_| self.told == 0);
         let doubt = match (quit_seen, age) {
+            _ if self.told > 0 => " It says so in its replies.".to_owned(),
             (false, _) => {
                 " Under TLS it cannot be seen whether we said QUIT: it may be a limit of your own mail \
                  server."
@@ -82,10 +102,11 @@ impl Number {
         );
         let (code, group) = (Code::MessageLimit, subject.group);
         let verdict = Verdict::new(code, Severity::Info, confidence, &group.key, summary)
-            .touching(closed)
+            .touching(closed.max(self.told))
             .because("limit", u64::from(limit))
             .because("closed_at_limit", closed)
             .because("closed_before", self.closed_before)
+            .because("told_in_a_reply", self.told)
             .because("quit_can_be_seen", quit_seen)
             .because("age_s", age.map(|age| evidence_s(age.age_us)));
         if limit == 1 {

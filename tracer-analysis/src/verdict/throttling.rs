@@ -9,6 +9,7 @@ use super::{
 use crate::{
     connection::Family,
     destination::{Aggregate, Group, Moment, Reception, Throttling},
+    smtp::Reason,
 };
 
 /// Refusals below which nothing is said.
@@ -225,13 +226,14 @@ fn throttled(party: &Party<'_>, candidates: Option<(Step, Step)>) -> Verdict {
         }
     };
     let summary = format!(
-        "{} turned away {refused} of {all} connections{} ({}). {rule}",
+        "{} turned away {refused} of {all} connections{} ({}). {rule}{}",
         party.whose(),
         match throttling.refused_later {
             0 => String::new(),
             n => format!(", and {n} after it had accepted them"),
         },
-        replies(throttling)
+        replies(throttling),
+        in_its_words(throttling)
     );
     let severity = Severity::of_refusals(refused, all);
     let verdict =
@@ -258,9 +260,10 @@ fn refused_later(party: &Party<'_>) -> Verdict {
     let (later, accepted) = (throttling.refused_later, throttling.count(Reception::Accepted));
     let summary = format!(
         "{} accepted {accepted} connections and refused to go on with {later} of them later ({}). \
-         Cannot tell the rule: it may count messages or recipients.",
+         Cannot tell the rule: it may count messages or recipients.{}",
         party.whose(),
-        replies(throttling)
+        replies(throttling),
+        in_its_words(throttling)
     );
     let often = later as f64 >= OFTEN * accepted as f64;
     let severity = if often { Severity::Warning } else { Severity::Info };
@@ -329,6 +332,9 @@ fn with_evidence(verdict: Verdict, party: &Party<'_>, step: Option<Step>) -> Ver
         .because("replies", replies(throttling).as_str())
         .because("side", if party.is_ourselves() { "own" } else { "peer" })
         .because("sample", party.group.all.arrivals.is_sample());
+    let reasons = reasons(throttling);
+    let verdict =
+        if reasons.is_empty() { verdict } else { verdict.because("reasons", reasons.as_str()) };
     let verdict = match party.family {
         Some(Family::Ipv4) => verdict.because("family", "IPv4"),
         Some(Family::Ipv6) => verdict.because("family", "IPv6"),
@@ -340,6 +346,22 @@ fn with_evidence(verdict: Verdict, party: &Party<'_>, step: Option<Step>) -> Ver
         .because("at_limit_refused", step.from.refused)
         .because("below_limit", step.below.all)
         .because("below_limit_refused", step.below.refused)
+}
+
+/// The reasons that its replies gave, if they gave any.
+fn in_its_words(throttling: &Throttling) -> String {
+    let reasons = reasons(throttling);
+    if reasons.is_empty() { reasons } else { format!(" Its replies name a reason: {reasons}.") }
+}
+
+/// Reasons by number, the most frequent first: `40 x rate, 2 x concurrency`.
+fn reasons(throttling: &Throttling) -> String {
+    let mut reasons: Vec<_> = throttling.reasons.iter().collect();
+    reasons.retain(|(reason, _)| **reason != Reason::Other);
+    reasons.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+    let words: Vec<_> =
+        reasons.iter().map(|(reason, n)| format!("{n} x {}", reason.as_str())).collect();
+    words.join(", ")
 }
 
 /// Replies by number, the most frequent first: `40 x 421 4.7.0, 2 x 450`.

@@ -332,8 +332,14 @@ pub(super) fn endings(of: &Destination) -> Vec<String> {
         });
         parts.push(format!("{} not connected ({})", grouped(of.connect_failures), listed(errors)));
     }
-    let sessions = of.session_endings.iter();
-    parts.extend(sessions.map(|(&cause, &n)| format!("{} {}", grouped(n), in_words(cause))));
+    // After QUIT it does not matter who closes first, nor whether with a reset.
+    let quit: u64 = of.after_quit.values().sum();
+    parts.extend((quit > 0).then(|| format!("{} closed after QUIT", grouped(quit))));
+    let sessions = of.session_endings.iter().map(|(&cause, &n)| {
+        (cause, n.saturating_sub(of.after_quit.get(&cause).copied().unwrap_or(0)))
+    });
+    let others = sessions.filter(|(_, n)| *n > 0);
+    parts.extend(others.map(|(cause, n)| format!("{} {}", grouped(n), in_words(cause))));
     let others = of.greeting_codes.iter().filter(|(code, _)| **code != 220);
     parts.extend(others.map(|(code, &n)| format!("{} greeted with {code}", grouped(n))));
     parts

@@ -4,9 +4,21 @@ use tracer_common::record::{ConnectionState, flag};
 
 use crate::connection::EndCause;
 
-/// Error numbers of a connection that was given up for want of an answer: `ENETUNREACH`, `ETIMEDOUT`,
-/// `EHOSTUNREACH` (a soft error of the path that the timeout reports instead).
-const NO_ANSWER: [u32; 3] = [101, 110, 113];
+/// The other side reset the connection.
+const ECONNRESET: u32 = 104;
+/// The same after its FIN.
+const EPIPE: u32 = 32;
+/// Somebody on this host aborted it (`tcp_abort`, as `ss -K` does).
+const ECONNABORTED: u32 = 103;
+
+/// Whether the connection was given up for want of an answer. An ICMP error within a session does not end it
+/// (RFC 1122 section 4.2.3.9): it is kept as a soft error, and TCP reports it instead of `ETIMEDOUT` when it
+/// gives up (`tcp_write_err`). So any error that says neither reset nor abort is silence, whatever its name:
+/// `ECONNREFUSED` (port unreachable), `EACCES` (prohibited, over IPv6), `EHOSTUNREACH`, and the rest of
+/// `icmp_err_convert` and `icmpv6_err_convert`.
+const fn is_no_answer(errno: u32) -> bool {
+    !matches!(errno, 0 | ECONNRESET | EPIPE | ECONNABORTED)
+}
 
 /// The first of FIN and reset, in either direction, and the kernel's CLOSE; 0 if none has come.
 pub(in crate::connection) fn first_end_ns(state: &ConnectionState) -> u64 {
@@ -56,15 +68,13 @@ pub(in crate::connection) fn connect_errno(state: &ConnectionState) -> u32 {
 /// The application closed, but the path was silent already: data was being retransmitted, or was
 /// never acknowledged before the kernel gave up on the orphan.
 fn is_unanswered(state: &ConnectionState) -> bool {
-    state.flags & flag::CLOSED_UNANSWERED != 0
-        || state.unacked != 0 && NO_ANSWER.contains(&state.errno)
+    state.flags & flag::CLOSED_UNANSWERED != 0 || state.unacked != 0 && is_no_answer(state.errno)
 }
 
 fn without_fin(state: &ConnectionState) -> EndCause {
-    const ECONNRESET: u32 = 104;
     if state.rst_received_ns != 0 || state.errno == ECONNRESET {
         EndCause::RstReceived
-    } else if NO_ANSWER.contains(&state.errno) {
+    } else if is_no_answer(state.errno) {
         EndCause::Timeout // a death by keepalive sends a reset as well
     } else {
         EndCause::RstSent // a close that sends no FIN is an abort
@@ -108,6 +118,19 @@ mod tests {
         assert_eq!(cause(&ConnectionState { rst_sent_ns: 101, ..closed() }), EndCause::RstSent);
         let keepalive = ConnectionState { rst_sent_ns: 99, errno: 110, ..closed() };
         assert_eq!(cause(&keepalive), EndCause::Timeout);
+    }
+
+    #[test]
+    fn silence_has_the_name_of_what_the_path_said_last() {
+        // Numbers of include/uapi/asm-generic/errno.h that `icmp_err_convert` and `icmpv6_err_convert` have.
+        for errno in [13, 64, 71, 90, 92, 95, 101, 110, 111, 112, 113] {
+            let error = ConnectionState { errno, ..closed() };
+            assert_eq!(cause(&error), EndCause::Timeout, "{errno}");
+            let orphan = ConnectionState { local_fin_ns: 50, unacked: 6, ..error };
+            assert_eq!(cause(&orphan), EndCause::Unanswered, "{errno}");
+        }
+        let aborted = ConnectionState { errno: ECONNABORTED, rst_sent_ns: 101, ..closed() };
+        assert_eq!(cause(&aborted), EndCause::RstSent);
     }
 
     #[test]

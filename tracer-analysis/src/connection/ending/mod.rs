@@ -6,9 +6,10 @@ mod suspect;
 #[cfg(test)]
 mod tests;
 
-use tracer_common::record::{ConnectionState, flag};
+use tracer_common::record::{ConnectionState, direction, flag};
 
 use super::{EndCause, EndDuring, EndSuspect, replies::Replies, turns::Turns};
+use crate::dialogue::{Rest, Standing};
 
 pub(super) use self::cause::{connect_errno, first_end_ns};
 
@@ -22,6 +23,7 @@ const REUSE_NS: u64 = 1_000_000_000;
 pub(super) struct Ending {
     pub(super) cause: EndCause,
     pub(super) during: Option<EndDuring>,
+    pub(super) quit: Option<bool>,
     pub(super) idle_us: Option<u64>,
     pub(super) unanswered_us: Option<u64>,
     pub(super) suspect: Option<EndSuspect>,
@@ -39,22 +41,53 @@ struct Facts<'a> {
     state: &'a ConnectionState,
     turns: &'a Turns,
     replies: &'a Replies,
+    /// What the pause at the end is; `None` if nobody knows.
+    rest: Option<Rest>,
     /// The first FIN, reset or CLOSE; the end of the trace if there was none.
     end_ns: u64,
 }
 
-/// The ending of the connection of `state`, whose `turns` are finished; still open ones as of `now_ns`.
+impl Facts<'_> {
+    /// Where the dialogue stood before the last write, and where it stands. Where nobody knows, whoever is silent
+    /// is idle.
+    fn before(self) -> Standing {
+        self.rest.map_or(Standing::Settled, |it| it.before)
+    }
+
+    fn now(self) -> Standing {
+        self.rest.map_or(Standing::Settled, |it| it.now)
+    }
+
+    /// The idle time into which the server spoke unasked, in nanoseconds. The kernel side sees gaps in what
+    /// the server sends; whether such a gap was idle time only the dialogue tells.
+    fn unasked_ns(self) -> Option<u64> {
+        let state = self.state;
+        let [from, until] = match self.rest {
+            Some(Rest { read: true, unasked, .. }) => unasked?,
+            _ if state.direction == direction::SERVER && state.idle_from_ns != 0 => {
+                [state.idle_from_ns, state.idle_until_ns]
+            }
+            _ => return None,
+        };
+        let idle = self.rest.is_none_or(|it| it.read || it.now == Standing::Settled);
+        idle.then(|| until.saturating_sub(from))
+    }
+}
+
+/// The ending of the connection of `state`, whose `turns` are finished; still open ones as of `now_ns`. `rest`: what
+/// is known of the pause at the end.
 pub(super) fn ending(
     state: &ConnectionState,
     turns: &Turns,
     replies: &Replies,
+    rest: Option<Rest>,
     now_ns: u64,
 ) -> Ending {
     let end_ns = match first_end_ns(state) {
         0 => now_ns,
         end_ns => end_ns,
     };
-    let facts = Facts { state, turns, replies, end_ns };
+    let facts = Facts { state, turns, replies, rest, end_ns };
     let cause = cause::cause(state);
     // Of a FIN before the connection was first seen it is not known when it was.
     let earlier = state.flags & flag::MIDLIFE != 0 && end_ns <= state.start_ns;
@@ -68,6 +101,7 @@ pub(super) fn ending(
     Ending {
         cause,
         during,
+        quit: if told && established { suspect::quit(facts) } else { None },
         idle_us: (established && !earlier).then(|| during::idle_ns(facts, during) / 1_000),
         unanswered_us: waited
             .filter(|_| !earlier)

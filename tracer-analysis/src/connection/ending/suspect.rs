@@ -28,7 +28,7 @@ pub(super) fn suspect(
         // Its FIN or reset, or our own close that heeds it.
         _ if said == Some(CLOSING) => Some(EndSuspect::Peer),
         // Under TLS a 421 or `close_notify` cannot be read, nor forged by a box.
-        EndCause::LocalFin => server_spoke_unasked(facts.state).then_some(EndSuspect::Peer),
+        EndCause::LocalFin => facts.unasked_ns().map(|_| EndSuspect::Peer),
         EndCause::PeerFin | EndCause::RstReceived if said == Some(GOODBYE) => None,
         EndCause::PeerFin => of_a_fin(facts, during),
         EndCause::RstReceived => of_a_reset(facts, during),
@@ -37,12 +37,8 @@ pub(super) fn suspect(
     }
 }
 
-fn server_spoke_unasked(state: &ConnectionState) -> bool {
-    state.idle_from_ns != 0
-}
-
 fn of_a_fin(facts: Facts<'_>, during: Option<EndDuring>) -> Option<EndSuspect> {
-    if server_spoke_unasked(facts.state) {
+    if facts.unasked_ns().is_some() {
         return Some(EndSuspect::Peer);
     }
     of_a_packet(facts, during, true)
@@ -71,12 +67,31 @@ fn of_a_packet(
 
 /// Silence to the first write after an idle time, or to keepalive probes: somebody forgot the session. A
 /// path that is down altogether is silent too, unless a router says that it is; within a dialogue that is
-/// as likely.
+/// as likely. A refusal by ICMP of what was allowed before is a filter that has forgotten it.
 fn of_silence(facts: Facts<'_>, during: Option<EndDuring>) -> Option<EndSuspect> {
+    const EACCES: u32 = 13;
     const ETIMEDOUT: u32 = 110;
+    const ECONNREFUSED: u32 = 111;
     let state = facts.state;
-    let to_the_end = state.errno == ETIMEDOUT || state.closed_ns == 0 && state.errno == 0;
-    (was_idle(facts, during) && to_the_end).then_some(EndSuspect::Middlebox)
+    let forgotten = matches!(state.errno, EACCES | ETIMEDOUT | ECONNREFUSED)
+        || state.closed_ns == 0 && state.errno == 0;
+    (was_idle(facts, during) && forgotten).then_some(EndSuspect::Middlebox)
+}
+
+/// Whether QUIT had ended the session; `None` if that cannot be told.
+pub(super) fn quit(facts: Facts<'_>) -> Option<bool> {
+    let write = facts.turns.unanswered();
+    if facts.replies.last_code().is_none() {
+        let goodbye = write.is_some_and(|it| it.closing && is_encrypted_goodbye(it.bytes));
+        let encrypted = matches!(facts.replies.tls(), Some(Tls::Starttls | Tls::Implicit));
+        return (goodbye && encrypted).then_some(true);
+    }
+    match write {
+        Some(Unanswered { bytes: QUIT_BYTES, closing: true, .. }) => Some(true),
+        // It may be RSET or NOOP as well.
+        Some(Unanswered { bytes: QUIT_BYTES, .. }) => None,
+        _ => Some(facts.replies.last_code() == Some(GOODBYE)),
+    }
 }
 
 fn was_idle(facts: Facts<'_>, during: Option<EndDuring>) -> bool {

@@ -3,7 +3,7 @@
 use tracer_common::record::Turn;
 
 use super::{client::Never, price::Bits, server::Allowed, steps::Steps, words::Words};
-use crate::mta::Mta;
+use crate::{dialogue::Standing, mta::Mta};
 
 /// DATA, RSET, NOOP and QUIT: four letters and line end.
 pub(super) const SHORT_COMMAND: u32 = 6;
@@ -195,6 +195,17 @@ impl State {
         }
         for (state, bits, _) in next {
             *bits += state.never.price(known.client) - self.never.price(known.client);
+        }
+    }
+
+    /// Where the dialogue stands.
+    pub(super) fn standing(&self) -> Standing {
+        match self.phase {
+            Phase::Closed | Phase::Start | Phase::Ready | Phase::Reset | Phase::Refused => {
+                Standing::Settled
+            }
+            Phase::Auth(_) | Phase::Body | Phase::Writing => Standing::Owing,
+            Phase::Mail | Phase::NoRcpt | Phase::Rcpt | Phase::Chunk => Standing::Open,
         }
     }
 

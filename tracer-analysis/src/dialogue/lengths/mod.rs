@@ -19,6 +19,7 @@ mod words;
 
 use tracer_common::record::Turn;
 
+use super::{Rest, Standing};
 use crate::mta::Mta;
 
 pub use self::server::Server;
@@ -82,6 +83,8 @@ pub struct Inference {
     pub margin_bits: Option<u32>,
     /// Why there is no count.
     pub reason: Option<Reason>,
+    /// What the pause at the end is.
+    pub(crate) rest: Option<Rest>,
 }
 
 /// The turns of one connection, read as they come.
@@ -95,6 +98,8 @@ pub struct Lengths {
     opening: Option<Opening>,
     readings: Option<Readings>,
     turns_since_hello: u32,
+    /// Where the dialogue stood before the last turn.
+    before: Standing,
 }
 
 impl Lengths {
@@ -161,6 +166,7 @@ impl Lengths {
         }
         let overhead = self.opening.as_ref().and_then(Opening::overhead);
         if let (Some(readings), Some(overhead)) = (&mut self.readings, overhead) {
+            self.before = readings.standing();
             readings.exchange(&Exchange::new(turn, overhead));
         }
     }
@@ -173,6 +179,7 @@ impl Lengths {
         let known = Inference {
             handshake: opening.handshake(),
             overhead: opening.overhead(),
+            rest: self.rest(),
             ..Inference::default()
         };
         match self.readings {
@@ -182,6 +189,12 @@ impl Lengths {
             }
             None => Inference { reason: Some(Reason::Overhead), ..known },
         }
+    }
+
+    /// Whether the server spoke unasked is not for lengths to say.
+    fn rest(&self) -> Option<Rest> {
+        let now = self.readings.as_ref()?.standing();
+        Some(Rest { before: self.before, now, ..Rest::default() })
     }
 }
 

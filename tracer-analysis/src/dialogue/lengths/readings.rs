@@ -6,12 +6,14 @@ use super::{
     price::Bits,
     words::{self, Words},
 };
-use crate::mta::Mta;
+use crate::{dialogue::Standing, mta::Mta};
 
 /// Readings kept. What does not fit is the most expensive.
 const READINGS: usize = 96;
 /// Readings this much more expensive than the best are given up.
 const WINDOW: Bits = 26;
+/// Readings this much more expensive than the best have a say in where the dialogue stands.
+const NEAR: Bits = 6;
 /// Price of a server that does not speak in the words of its greeting.
 const NOT_AS_GREETED: Bits = 8;
 /// Price of one certain server, where the greeting does not tell.
@@ -126,6 +128,12 @@ impl Readings {
                 self.spans.push(span);
             }
         }
+    }
+
+    /// Where the dialogue stands, by every reading that is not far worse than the best.
+    pub(super) fn standing(&self) -> Standing {
+        let near = self.open.iter().filter(|it| it.bits <= NEAR);
+        Standing::agreed(near.map(|it| it.state.standing()))
     }
 
     /// Adds the count to what is `known`, or why there is none.

@@ -9,7 +9,7 @@ const SHORT: u64 = 6;
 /// `MAIL FROM:<>`
 const MAIL: u64 = 14;
 /// `RCPT TO:<a>`
-const RCPT: u64 = 13;
+pub(super) const RCPT: u64 = 13;
 /// `BDAT 0 LAST`
 const LAST: u64 = 13;
 /// `BDAT 1` and a byte.

@@ -8,6 +8,7 @@
 
 mod grammar;
 mod join;
+mod pauses;
 mod phases;
 mod readings;
 mod said;
@@ -19,9 +20,11 @@ use tracer_common::record::Turn;
 use self::{
     grammar::{LIKELY, POSSIBLE},
     join::{Join, Next},
+    pauses::Pauses,
     readings::{Readings, TurnTimes},
 };
-pub(crate) use self::{phases::Phases, readings::Transaction, said::Said};
+pub(crate) use self::{pauses::Moment, phases::Phases, readings::Transaction, said::Said};
+use super::{Rest, Standing};
 
 /// What the replies of a connection told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,6 +38,10 @@ pub(crate) struct Told {
     pub(crate) times: Option<Vec<Transaction>>,
     /// EHLO, STARTTLS and AUTH.
     pub(crate) phases: Phases,
+    /// What the pause at the end is; `None` if that cannot be told.
+    pub(crate) rest: Option<Rest>,
+    /// When refusals came, in order; empty if that cannot be told.
+    pub(crate) moments: Vec<Moment>,
 }
 
 /// Turns and replies of one connection, put together as they come.
@@ -44,6 +51,8 @@ pub(crate) struct Dialogue {
     greeted_ns: Option<u64>,
     turn: Option<TurnTimes>,
     phases: Phases,
+    pauses: Pauses,
+    unfinished_ns: Option<u64>,
     possible: Readings,
     likely: Readings,
     data: Data,
@@ -57,6 +66,8 @@ impl Default for Dialogue {
             greeted_ns: None,
             turn: None,
             phases: Phases::default(),
+            pauses: Pauses::default(),
+            unfinished_ns: None,
             possible: Readings::new(POSSIBLE),
             likely: Readings::new(LIKELY),
             data: Data::default(),
@@ -111,6 +122,12 @@ impl Dialogue {
     /// The greeting was complete.
     pub(crate) fn greeted(&mut self, complete_ns: u64) {
         self.greeted_ns.get_or_insert(complete_ns);
+        self.pauses.greeted(complete_ns);
+    }
+
+    fn standing(&self) -> Standing {
+        let readings = if self.likely.fit() { &self.likely } else { &self.possible };
+        readings.standing(self.pauses.pipelining())
     }
 
     fn advance(&mut self, all: bool) {
@@ -126,6 +143,7 @@ impl Dialogue {
         let times = TurnTimes { start_ns: turn.start_ns, sent_ns: turn.last_write_ns };
         let bytes = (!self.encrypted).then_some(turn.client_bytes);
         self.turn = Some(times);
+        self.pauses.turn(times, self.standing());
         self.possible.turn(times, bytes);
         self.likely.turn(times, bytes);
     }
@@ -134,8 +152,14 @@ impl Dialogue {
         if let Some(turn) = self.turn {
             self.phases.reply(said, turn.start_ns, self.greeted_ns.unwrap_or(u64::MAX));
         }
+        self.pauses.reply(said, self.standing(), self.likely.is_at_recipient());
         self.possible.reply(said, false);
         self.likely.reply(said, self.data.used);
+    }
+
+    /// The first byte of a reply came whose end did not, until the end of the connection.
+    pub(crate) fn unfinished(&mut self, begin_ns: u64) {
+        self.unfinished_ns = Some(begin_ns);
     }
 
     /// What was told, at the end of the connection. `turns_missing`: some turns never came.
@@ -148,8 +172,9 @@ impl Dialogue {
         if turns_missing || self.join.overrun() {
             let phases = if turns_missing { Phases::default() } else { self.phases };
             let exact = certain.is_some();
-            return Told { transactions: by_data, exact, phases, times: None };
+            return Told { transactions: by_data, exact, phases, ..Told::default() };
         }
+        let rest = Some(self.pauses.rest(self.standing(), self.unfinished_ns));
         let (possible, likely) = (self.possible.agreed(), self.likely.agreed());
         let exact = certain.or(possible.as_ref().map(|it| it.count));
         let transactions = exact.or(by_data).or(likely.as_ref().map(|it| it.count));
@@ -160,6 +185,8 @@ impl Dialogue {
             exact: exact.is_some(),
             times: times.find_map(|it| it.transactions),
             phases: self.phases,
+            rest,
+            moments: self.pauses.into_moments(),
         }
     }
 }

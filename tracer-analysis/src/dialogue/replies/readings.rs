@@ -1,9 +1,10 @@
 //! Every way to read the replies as answers to commands that fit the bytes the client wrote.
 
 use super::{
-    grammar::{Event, Habits, Phase, Place, Rules, Step, steps},
+    grammar::{Event, Habits, Phase, Place, RCPT, Rules, Step, steps},
     said::Said,
 };
+use crate::dialogue::Standing;
 
 /// Readings kept; with more, the session is given up.
 const READINGS: usize = 256;
@@ -264,6 +265,26 @@ impl Readings {
         }
     }
 
+    /// Whether the session can be read at all.
+    pub(super) fn fit(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Where the dialogue stands. `pipelining`: the server offers it.
+    pub(super) fn standing(&self, pipelining: bool) -> Standing {
+        // A message that was begun is finished as a rule.
+        let done = |it: &&Reading| it.state.phase != Phase::Chunk;
+        let any_done = self.open.iter().any(|it| done(&it));
+        let all = self.open.iter().filter(|it| !any_done || done(it));
+        Standing::agreed(all.map(|it| it.standing(pipelining, self.first)))
+    }
+
+    /// Whether the next answer is one to RCPT.
+    pub(super) fn is_at_recipient(&self) -> bool {
+        let at = |it: &Reading| matches!(it.state.phase, Phase::Mail | Phase::Rcpt);
+        !self.open.is_empty() && self.open.iter().all(at)
+    }
+
     /// What the readings say at the end of the session; `None` if they differ.
     pub(super) fn agreed(mut self) -> Option<Agreed> {
         if self.rules.is_likely() {
@@ -290,6 +311,24 @@ impl Reading {
     /// Readings with the same key go on in the same ways.
     fn key(&self) -> (State, bool) {
         (self.state, self.least > 0)
+    }
+
+    /// `first`: nothing was answered since the last write.
+    fn standing(&self, pipelining: bool, first: bool) -> Standing {
+        match self.state.phase {
+            Phase::Body => Standing::Owing,
+            _ if self.state.writing || self.least > 0 && (first || self.state.followed) => {
+                Standing::Owing
+            }
+            // Without PIPELINING, nothing is written behind a command.
+            _ if !pipelining => Standing::Settled,
+            // The command was longer than any that gets this answer.
+            _ if self.least > 0 => Standing::Unclear,
+            Phase::Mail | Phase::Rcpt | Phase::Chunk => Standing::Open,
+            // Of an envelope that was refused more may be due.
+            Phase::Idle if self.state.refused && self.most >= RCPT => Standing::Unclear,
+            _ => Standing::Settled,
+        }
     }
 
     fn begin(&mut self, turn_ns: u64) {

@@ -37,6 +37,10 @@ pub(crate) struct Said {
     pub(super) names_chunk: bool,
     /// It offers CHUNKING.
     pub(super) offers_chunking: bool,
+    /// It offers PIPELINING.
+    pub(super) offers_pipelining: bool,
+    /// It says that the server has waited too long for us.
+    pub(super) timeout: bool,
     /// Its first and last line differ.
     pub(super) several_lines: bool,
     /// A hash of its words, without those that have digits in them.
@@ -64,6 +68,8 @@ impl Said {
             names_message: !of_address && names_message(text),
             names_chunk: !of_address && !reply.offers_chunking && names_chunk(text),
             offers_chunking: reply.offers_chunking,
+            offers_pipelining: reply.offers_pipelining,
+            timeout: reply.is_timeout(),
             several_lines: reply.first != reply.last,
             words: hash(text),
         }

@@ -82,7 +82,7 @@ fn refused(start: i64) -> Connection {
         transaction_spans_us: None,
         banner_code: Some(421),
         replies: Some(BTreeMap::from([(421, 1)])),
-        refusals: Some(vec![Refusal { code: 421, enhanced, at_us: 50_000, during }]),
+        refusals: Some(vec![Refusal { code: 421, enhanced, at_us: 50_000, during, reason: None }]),
         ..served(start, 60_000, 0)
     }
 }
@@ -92,7 +92,7 @@ fn refused_later(start: i64, messages: u32, code: u16, enhanced: &str) -> Connec
     let (enhanced, during) = (enhanced.parse().ok(), EndDuring::Dialogue);
     Connection {
         replies: Some(BTreeMap::from([(220, 1), (250, 3), (code, 1)])),
-        refusals: Some(vec![Refusal { code, enhanced, at_us: 900_000, during }]),
+        refusals: Some(vec![Refusal { code, enhanced, at_us: 900_000, during, reason: None }]),
         end_during: Some(EndDuring::Dialogue),
         ..served(start, S, messages)
     }

@@ -226,6 +226,7 @@ fn a_server_that_lets_us_idle_and_closes_has_no_message_limit() {
             enhanced: "4.4.2".parse().ok(),
             at_us: 900_000,
             during: EndDuring::Dialogue,
+            reason: None,
         };
         Connection { refusals: Some(vec![refusal]), ..closed_after(n * S, 1, Tls::None) }
     };

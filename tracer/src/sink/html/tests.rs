@@ -55,7 +55,8 @@ fn hour() -> Vec<Connection> {
     let during = EndDuring::Greeting;
     for (n, one) in all.iter_mut().enumerate().take(2) {
         let at_us = 50_000 + n as u64 * 1_000_000;
-        one.refusals = Some(vec![Refusal { code: 421, enhanced: None, at_us, during }]);
+        one.refusals =
+            Some(vec![Refusal { code: 421, enhanced: None, at_us, during, reason: None }]);
     }
     all
 }

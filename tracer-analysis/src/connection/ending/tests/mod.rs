@@ -1,13 +1,20 @@
 //! Endings as captures of real sessions show them.
 
+mod waiting;
+
 use bytemuck::Zeroable;
 use tracer_common::record::{ConnectionState, ReplySegment, Turn, direction, flag};
 
 use super::{Ending, ending};
-use crate::connection::{EndCause, EndDuring, EndSuspect, replies::Replies, turns::Turns};
+use crate::{
+    connection::{EndCause, EndDuring, EndSuspect, Tls, replies::Replies, turns::Turns},
+    dialogue::{Rest, Standing},
+};
 
 const MS: u64 = 1_000_000;
+const EACCES: u32 = 13;
 const ETIMEDOUT: u32 = 110;
+const ECONNREFUSED: u32 = 111;
 const EHOSTUNREACH: u32 = 113;
 const SERVER: u8 = 63;
 const ROUTER: u8 = 64;
@@ -17,6 +24,8 @@ struct Session {
     state: ConnectionState,
     replies: Replies,
     heard: u32,
+    /// What lengths say under TLS.
+    under_tls: Standing,
 }
 
 impl Session {
@@ -29,7 +38,7 @@ impl Session {
             peer_ttl_max: SERVER,
             ..ConnectionState::zeroed()
         };
-        Self { state, replies: Replies::default(), heard: 0 }
+        Self { state, replies: Replies::default(), heard: 0, under_tls: Standing::Settled }
     }
 
     /// One in cleartext that was greeted.
@@ -90,7 +99,18 @@ impl Session {
         change(&mut self.state);
         let mut turns = Turns::default();
         turns.finish(&self.state);
-        ending(&self.state, &turns, &self.replies, 900_000 * MS)
+        let current = (self.state.direction != direction::NONE).then_some(&self.state.current);
+        for turn in self.state.batch.in_use().iter().chain(current) {
+            self.replies.turn(turn);
+        }
+        let told = self.replies.told(turns.seen() != self.state.turns);
+        let rest = match self.replies.tls() {
+            Some(Tls::Starttls | Tls::Implicit) => {
+                Some(Rest { before: self.under_tls, now: self.under_tls, ..Rest::default() })
+            }
+            _ => told.rest,
+        };
+        ending(&self.state, &turns, &self.replies, rest, 900_000 * MS)
     }
 
     fn reset(self, at: u64, ttl: u8, ack: bool) -> Ending {
@@ -176,6 +196,21 @@ fn silence_on_reuse() {
     assert_eq!(said(gone), (Timeout, Some(Reuse), None));
     let back = after_a_message().writes(8_003, 6).gives_up(11_003, 0);
     assert_eq!(said(back), (Unanswered, Some(Reuse), None));
+}
+
+/// `reject with icmp port-unreachable`, and `icmpv6 admin-prohibited`, of a filter that forgot the session.
+#[test]
+fn refusal_by_icmp_on_reuse() {
+    for errno in [ECONNREFUSED, EACCES] {
+        let user_timeout = after_a_message().writes(8_003, 6).times_out(11_003, errno);
+        assert_eq!(said(user_timeout), (Timeout, Some(Reuse), Some(Middlebox)));
+        assert_eq!(user_timeout.idle_us, Some(7_000_000));
+        let given_up = after_a_message().writes(8_003, 6).gives_up(11_003, errno);
+        assert_eq!(said(given_up), (Unanswered, Some(Reuse), Some(Middlebox)));
+        // Whoever refuses what is in use has other reasons.
+        let in_use = after_a_message().writes(1_700, 6).times_out(11_003, errno);
+        assert_eq!(said(in_use), (Timeout, Some(Dialogue), None));
+    }
 }
 
 #[test]
