@@ -1,13 +1,10 @@
-//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, no source file is too
-//! long to be read, and no test is ignored: nobody would count it.
+//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, and no test is ignored:
+//! nobody would count it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-
-/// The longest a source file may be.
-const MAX_LINES: usize = 400;
 
 /// Every breach of a rule below `root`, one line each.
 pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
@@ -20,10 +17,6 @@ pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
                 found.push(format!(
                     "{shown} ignores a test: run it, or skip it with `needs!` or `skip!`"
                 ));
-            }
-            let lines = text.lines().count();
-            if lines > MAX_LINES {
-                found.push(format!("{shown} has {lines} lines, {MAX_LINES} are allowed: split it"));
             }
         } else if file.file_name().is_some_and(|name| name == "Cargo.toml") {
             let manifest = read(&file)?;
@@ -118,9 +111,7 @@ mod tests {
         fs::create_dir_all(root.join("target")).unwrap();
         fs::write(root.join("Cargo.toml"), "[workspace]\n").unwrap();
         fs::write(root.join("a/Cargo.toml"), "[package]\nname = \"a\"\n").unwrap();
-        fs::write(root.join("a/src/fits.rs"), "\n".repeat(400)).unwrap();
-        fs::write(root.join("a/src/long.rs"), "\n".repeat(401)).unwrap();
-        fs::write(root.join("target/generated.rs"), "\n".repeat(401)).unwrap();
+        fs::write(root.join("target/generated.rs"), "#[ignore]\n").unwrap();
         fs::write(root.join("a/src/ignored.rs"), "#[test]\n#[ignore = \"slow\"]\nfn a() {}\n")
             .unwrap();
         let found = breaches(&root).unwrap();
@@ -130,7 +121,6 @@ mod tests {
             [
                 "a/Cargo.toml lacks `[lints]` with `workspace = true`: add it",
                 "a/src/ignored.rs ignores a test: run it, or skip it with `needs!` or `skip!`",
-                "a/src/long.rs has 401 lines, 400 are allowed: split it",
             ]
         );
     }
