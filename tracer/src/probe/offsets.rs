@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn running_kernel_has_every_needed_field() {
-        tests::needs!(KernelTypes);
+        ::tests::needs!(KernelTypes);
         let offsets = read(Path::new(KERNEL_BTF)).unwrap();
         assert!(offsets.skc_dport < 64 && offsets.write_seq > offsets.inet_sport, "{offsets:?}");
         assert_ne!(offsets.sock_done_bit, offsets.sock_keepopen_bit);
