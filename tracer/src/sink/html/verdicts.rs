@@ -65,14 +65,14 @@ fn found(of: &Finding, shown: &[Destination]) -> Markup {
         (key, 1) => link(key, shown),
         _ => html! { (verdict_text::about(of)) },
     };
-    let places = verdict_text::where_else(of).map(|_| {
+    let places = verdict_text::lists_places(of).then(|| {
         let rest = of.count - of.destinations.len() as u64;
         html! {
             p .where {
                 "Where: "
                 @for (n, it) in of.destinations.iter().enumerate() {
                     @if n > 0 { ", " }
-                    (link(&it.destination, shown)) " (" (plural(it.connections, "connection", "connections")) ")"
+                    (link(&it.destination, shown)) " (" (verdict_text::touched(it, n)) ")"
                 }
                 @if rest > 0 { ", and " (rest) " more" }
             }
@@ -83,9 +83,9 @@ fn found(of: &Finding, shown: &[Destination]) -> Markup {
 
 /// A destination, with a link to where the numbers are.
 fn link(key: &str, shown: &[Destination]) -> Markup {
-    match shown.iter().position(|one| one.key == key) {
-        Some(at) => html! { a href={ "#d" (at) } { (safe(key)) } },
-        None => html! { (safe(key)) },
+    let place = shown.iter().position(|one| one.key == key);
+    html! {
+        @if let Some(at) = place { a href={ "#d" (at) } { (safe(key)) } } @else { (safe(key)) }
     }
 }
 
