@@ -13,6 +13,8 @@ mod handover;
 mod opening;
 mod price;
 mod readings;
+#[cfg(test)]
+mod rest_tests;
 mod server;
 mod steps;
 mod words;
