@@ -352,7 +352,7 @@ impl Connection {
     }
 
     /// Whether QUIT had ended the session, and a close or reset followed, by whomever. Under TLS a QUIT cannot
-    /// be seen: a server that closes or resets within a second of the last data, with nobody suspected, is
+    /// be seen: a server that closes or resets within a second of its last answer, with nobody suspected, is
     /// taken to have been asked to.
     pub fn ended_by_quit(&self) -> bool {
         const PROMPT_US: u64 = 1_000_000;
@@ -362,7 +362,9 @@ impl Connection {
             _ => return false,
         };
         let prompt = self.end_idle_us.is_some_and(|idle| idle < PROMPT_US);
-        let dialogue = self.end_during == Some(EndDuring::Dialogue) && self.end_suspect.is_none();
+        let dialogue = self.end_during == Some(EndDuring::Dialogue)
+            && self.end_suspect.is_none()
+            && self.end_unanswered_us.is_none();
         self.established()
             && self.end_quit.unwrap_or_else(|| match self.tls {
                 Some(Tls::None) => self.replies.as_ref().is_some_and(|it| it.contains_key(&221)),

@@ -289,10 +289,12 @@ impl Readings {
         }))
     }
 
-    /// Whether the next answer is one to RCPT.
+    /// Whether the next answer is one to RCPT, or to DATA behind it.
     pub(super) fn is_at_recipient(&self) -> bool {
+        let fits = |it: &&Reading| self.first || it.least == 0 || it.state.followed;
+        let mut live = self.open.iter().filter(fits).peekable();
         let at = |it: &Reading| matches!(it.state.phase, Phase::Mail | Phase::Rcpt);
-        !self.open.is_empty() && self.open.iter().all(at)
+        live.peek().is_some() && live.all(at)
     }
 
     /// What the readings say at the end of the session; `None` if they differ.
