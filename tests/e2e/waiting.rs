@@ -101,6 +101,23 @@ fn waiting() -> Vec<Play> {
             idle: None,
         },
         Play {
+            name: "one answer to a group, then the client gives up with QUIT",
+            server: pipelining()
+                .send("250 2.1.0 Ok\r\n")
+                .then(Step::Command)
+                .send("250 2.1.5 Ok\r\n421 4.3.0 closing\r\n"),
+            client: |session| {
+                session.begin().unwrap();
+                session.send(GROUP).unwrap();
+                session.reply().unwrap();
+                thread::sleep(PAUSE);
+                session.send(b"QUIT\r\n").unwrap();
+                session.wait_for_end(PATIENCE).unwrap();
+            },
+            end: peer("peer_fin"),
+            idle: None,
+        },
+        Play {
             name: "a reply that drips, and a close behind its end",
             server: drips(
                 reads(offering(&[]), 1).send("250 Ok\r\n").then(Step::Command),
@@ -257,6 +274,8 @@ fn who_waits_is_not_idle() {
     for (play, (record, destination)) in plays.iter().zip(trace(&plays)) {
         println!("{}: {}", play.name, record.json());
         record.ensure_ending(play.end).unwrap();
+        let gaps = record.field("idle_gaps_us").unwrap().as_array().unwrap();
+        assert!(gaps.is_empty(), "{}", record.json());
         assert!(destination["idle_limit"]["closed_by_server"].is_null(), "{destination:#}");
         let deaths = destination["idle_limit"]["deaths"].as_object();
         assert!(deaths.is_none_or(serde_json::Map::is_empty), "{destination:#}");

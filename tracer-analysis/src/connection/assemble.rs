@@ -33,6 +33,7 @@ pub(super) fn assemble(
     let closed_ns = if state.closed_ns == 0 { now_ns } else { state.closed_ns };
     let dst = address(&state.dst);
     let messages = if established { messages(state, &mut entry) } else { Messages::default() };
+    entry.turns.waited_before(&messages.waited_ns);
     let turns = &entry.turns;
     let end = ending(state, turns, &entry.replies, messages.rest, now_ns);
     let replies = established.then_some(&entry.replies);
@@ -90,7 +91,7 @@ pub(super) fn assemble(
         envelope_us: messages.envelope_us,
         body_us: messages.body_us,
         final_reply_us: messages.final_reply_us,
-        idle_gaps_us: Some(turns.gaps_us().to_vec()),
+        idle_gaps_us: Some(turns.gaps_us()),
         idle_gaps_omitted: turns.gaps_omitted() + state.turns.saturating_sub(turns.seen()),
         idle_max_survived_us: turns.max_survived_us(),
         end_cause: end.cause,

@@ -41,6 +41,8 @@ pub(super) struct Messages {
     pub(super) final_reply_us: Option<Vec<u64>>,
     /// What the pause at the end is; `None` if nobody read or measured the dialogue.
     pub(super) rest: Option<Rest>,
+    /// Begins of turns before which somebody waited, in order.
+    pub(super) waited_ns: Vec<u64>,
 }
 
 /// Counts the messages of an established connection; nothing is known of one that was first seen in the
@@ -126,6 +128,7 @@ fn from_replies(state: &ConnectionState, told: &Told) -> Messages {
         body_us: each(times, |it| it.ready_ns.map(|ready_ns| since(ready_ns, it.sent_ns))),
         final_reply_us: each(times, |it| since(it.sent_ns, it.end_ns)),
         rest: told.rest,
+        waited_ns: told.waited_ns.clone(),
         ..Messages::default()
     }
 }
@@ -147,6 +150,7 @@ fn from_lengths(state: &ConnectionState, mut lengths: Lengths, known: Messages) 
         method: counted.then_some(TransactionsMethod::TlsLengths),
         exact: inference.exact,
         rest: inference.rest.or(known.rest),
+        waited_ns: inference.waited_ns,
         tls_handshake_us: inference.handshake.map(|(begin, end)| since(begin, end)),
         spans_us: counted.then(|| {
             let spans = inference.spans.iter();

@@ -277,7 +277,8 @@ pub struct Connection {
     pub body_us: Option<Vec<Option<u64>>>,
     /// The wait of each for the final reply: from the begin of the last write to its first byte.
     pub final_reply_us: Option<Vec<u64>>,
-    /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded. For `midlife`, the first may
+    /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded. A pause in which somebody waits
+    /// for an answer, or for the rest of what was asked for, is none. For `midlife`, the first may
     /// have begun before `start`: it is known to a tick of the kernel's timer.
     pub idle_gaps_us: Option<Vec<u64>>,
     /// Gaps left out of `idle_gaps_us`.
@@ -375,7 +376,7 @@ impl Connection {
     }
 
     /// Whether QUIT had ended the session, and a close or reset followed, by whomever. Under TLS a QUIT cannot
-    /// be seen: a server that closes or resets within a second of the last data, with nobody suspected, is
+    /// be seen: a server that closes or resets within a second of its last answer, with nobody suspected, is
     /// taken to have been asked to.
     pub fn ended_by_quit(&self) -> bool {
         const PROMPT_US: u64 = 1_000_000;
@@ -385,7 +386,9 @@ impl Connection {
             _ => return false,
         };
         let prompt = self.end_idle_us.is_some_and(|idle| idle < PROMPT_US);
-        let dialogue = self.end_during == Some(EndDuring::Dialogue) && self.end_suspect.is_none();
+        let dialogue = self.end_during == Some(EndDuring::Dialogue)
+            && self.end_suspect.is_none()
+            && self.end_unanswered_us.is_none();
         self.established()
             && self.end_quit.unwrap_or_else(|| match self.tls {
                 Some(Tls::None) => self.replies.as_ref().is_some_and(|it| it.contains_key(&221)),

@@ -16,10 +16,21 @@ const CLOSING_NS: u64 = 100_000_000;
 pub(super) struct Turns {
     seen: u32,
     last_ns: u64,
-    gaps_us: Vec<u64>,
+    gaps: Vec<Gap>,
     gaps_omitted: u32,
-    max_survived_us: Option<u64>,
+    /// Longest gap that ended in a turn with an answer, of those that are not in `gaps`.
+    other_survived_us: Option<u64>,
     unanswered: Option<Unanswered>,
+}
+
+/// Time without data before a turn.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// Begin of the turn.
+    turn_ns: u64,
+    micros: u64,
+    /// The turn got an answer.
+    answered: bool,
 }
 
 /// What the client wrote last, if no byte of the server came after it.
@@ -39,25 +50,29 @@ impl Turns {
     /// Takes the next turn.
     pub(super) fn turn(&mut self, turn: &Turn) {
         if self.seen > 0 {
-            self.gap(turn.start_ns.saturating_sub(self.last_ns), turn.first_byte_ns != 0);
+            let micros = turn.start_ns.saturating_sub(self.last_ns) / 1_000;
+            let answered = turn.first_byte_ns != 0;
+            self.gap(Gap { turn_ns: turn.start_ns, micros, answered });
         }
         self.seen = self.seen.saturating_add(1);
         self.last_ns = self.last_ns.max(turn.last_ns);
     }
 
-    fn gap(&mut self, nanos: u64, answered: bool) {
-        let micros = nanos / 1_000;
-        if answered {
-            self.max_survived_us = self.max_survived_us.max(Some(micros));
-        }
-        if nanos < IDLE_NS {
+    fn gap(&mut self, gap: Gap) {
+        let long = gap.micros >= IDLE_NS / 1_000;
+        if long && self.gaps.len() < GAPS {
+            self.gaps.push(gap);
             return;
         }
-        if self.gaps_us.len() < GAPS {
-            self.gaps_us.push(micros);
-        } else {
-            self.gaps_omitted = self.gaps_omitted.saturating_add(1);
+        self.gaps_omitted = self.gaps_omitted.saturating_add(long.into());
+        if gap.answered {
+            self.other_survived_us = self.other_survived_us.max(Some(gap.micros));
         }
+    }
+
+    /// Forgets the gaps before turns that began at these times, in order: somebody waited, nobody was idle.
+    pub(super) fn waited_before(&mut self, turns_ns: &[u64]) {
+        self.gaps.retain(|gap| turns_ns.binary_search(&gap.turn_ns).is_err());
     }
 
     /// Takes the turns that are still in the state of the kernel, the one under way included.
@@ -100,8 +115,8 @@ impl Turns {
     }
 
     /// Idle gaps of 0.1 s or more, in microseconds, in order.
-    pub(super) fn gaps_us(&self) -> &[u64] {
-        &self.gaps_us
+    pub(super) fn gaps_us(&self) -> Vec<u64> {
+        self.gaps.iter().map(|gap| gap.micros).collect()
     }
 
     /// Gaps beyond those kept.
@@ -111,7 +126,8 @@ impl Turns {
 
     /// Longest gap that ended in a turn with an answer; `None` if none did.
     pub(super) fn max_survived_us(&self) -> Option<u64> {
-        self.max_survived_us
+        let answered = self.gaps.iter().filter(|gap| gap.answered);
+        answered.map(|gap| gap.micros).max().max(self.other_survived_us)
     }
 }
 
@@ -154,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn gaps_in_which_somebody_waited_are_none() {
+        let mut turns = Turns::default();
+        for at in [1, 3, 10, 14] {
+            turns.turn(&turn(at * SECOND, true));
+        }
+        turns.waited_before(&[10 * SECOND]);
+        assert_eq!(
+            (turns.gaps_us(), turns.max_survived_us()),
+            (vec![2_000_000, 4_000_000], Some(4_000_000))
+        );
+        turns.waited_before(&[3 * SECOND, 14 * SECOND]);
+        assert_eq!((turns.gaps_us(), turns.max_survived_us()), (vec![], None));
+    }
+
+    #[test]
     fn write_of_our_own_close_ends_no_gap() {
         let current = turn(9 * SECOND, false);
         let state = |local_fin_ns| ConnectionState {
@@ -170,14 +201,14 @@ mod tests {
 
         let closed_at_once = state(9 * SECOND + 5_000);
         turns.finish(&closed_at_once);
-        assert_eq!((turns.seen(), turns.gaps_us(), turns.max_survived_us()), (2, &[][..], None));
+        assert_eq!((turns.seen(), turns.gaps_us(), turns.max_survived_us()), (2, vec![], None));
         let closing =
             Unanswered { start_ns: 9 * SECOND, gap_ns: Some(7 * SECOND), bytes: 6, closing: true };
         assert_eq!(turns.unanswered(), Some(&closing));
 
         let silent = state(29 * SECOND);
         given_up.finish(&silent);
-        assert_eq!((given_up.gaps_us(), given_up.max_survived_us()), (&[7_000_000][..], None));
+        assert_eq!((given_up.gaps_us(), given_up.max_survived_us()), (vec![7_000_000], None));
         assert_eq!(given_up.unanswered(), Some(&Unanswered { closing: false, ..closing }));
     }
 

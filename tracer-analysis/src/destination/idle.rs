@@ -159,6 +159,8 @@ impl IdleGaps {
         };
         let gap = connection.end_idle_us.filter(|&gap| (reused || idle) && gap >= IDLE_US);
         match (gap, manner) {
+            // Whether it was idle cannot be told.
+            (None, Some(_)) if connection.end_during.is_none() => {}
             (gap, Some(manner)) => self.add_death(connection, manner, gap),
             // An answer, too: the path was alive.
             (Some(gap), None) if connection.end_cause == EndCause::PeerFin && reused => {

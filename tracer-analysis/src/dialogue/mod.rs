@@ -3,6 +3,9 @@
 pub mod lengths;
 pub(crate) mod replies;
 
+/// Pauses kept in which somebody waited.
+const PAUSES: usize = 256;
+
 /// Where a dialogue stands: what is asked and not yet answered, by either side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Standing {
@@ -18,6 +21,11 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
+    /// Whether somebody is waiting.
+    fn is_waiting(self) -> bool {
+        matches!(self, Self::Open | Self::Owing)
+    }
+
     /// What ways to read the same dialogue agree on.
     pub(crate) fn agreed(all: impl IntoIterator<Item = Self>) -> Self {
         let [mut settled, mut open, mut owing, mut unclear] = [false; 4];

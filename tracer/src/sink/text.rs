@@ -1,6 +1,6 @@
 //! The report as text: at most 80 columns, no colour.
 
-use std::{fmt::Display, io};
+use std::{collections::BTreeMap, fmt::Display, io};
 
 use tracer_analysis::{
     connection::{EndCause, TransactionsMethod},
@@ -332,17 +332,23 @@ pub(super) fn endings(of: &Destination) -> Vec<String> {
         });
         parts.push(format!("{} not connected ({})", grouped(of.connect_failures), listed(errors)));
     }
-    // After QUIT it does not matter who closes first, nor whether with a reset.
-    let quit: u64 = of.after_quit.values().sum();
-    parts.extend((quit > 0).then(|| format!("{} closed after QUIT", grouped(quit))));
-    let sessions = of.session_endings.iter().map(|(&cause, &n)| {
-        (cause, n.saturating_sub(of.after_quit.get(&cause).copied().unwrap_or(0)))
-    });
-    let others = sessions.filter(|(_, n)| *n > 0);
-    parts.extend(others.map(|(cause, n)| format!("{} {}", grouped(n), in_words(cause))));
+    let sessions = ends_in_words(&of.session_endings, &of.after_quit);
+    parts.extend(sessions.map(|(words, n)| format!("{} {words}", grouped(n))));
     let others = of.greeting_codes.iter().filter(|(code, _)| **code != 220);
     parts.extend(others.map(|(code, &n)| format!("{} greeted with {code}", grouped(n))));
     parts
+}
+
+/// Ends by what they were: after QUIT it does not matter who closes first, nor whether with a reset.
+pub(crate) fn ends_in_words(
+    endings: &BTreeMap<EndCause, u64>,
+    after_quit: &BTreeMap<EndCause, u64>,
+) -> impl Iterator<Item = (&'static str, u64)> {
+    let quit = ("closed after QUIT", after_quit.values().sum());
+    let others = endings.iter().map(|(&cause, &n)| {
+        (in_words(cause), n.saturating_sub(after_quit.get(&cause).copied().unwrap_or(0)))
+    });
+    std::iter::once(quit).chain(others).filter(|(_, n)| *n > 0)
 }
 
 /// Longest key that stands beside the words.

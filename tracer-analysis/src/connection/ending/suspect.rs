@@ -1,7 +1,7 @@
 //! Who ended a connection that this host did not want to end: the server, or a box on the path. Nobody is
 //! suspected where the facts allow an ordinary end.
 
-use tracer_common::record::{ConnectionState, flag};
+use tracer_common::record::{ConnectionState, IDLE_NS, flag};
 
 use super::{Facts, REUSE_NS, during::idle_ns};
 use crate::connection::{EndCause, EndDuring, EndSuspect, Tls, turns::Unanswered};
@@ -80,6 +80,7 @@ fn of_silence(facts: Facts<'_>, during: Option<EndDuring>) -> Option<EndSuspect>
 
 /// Whether QUIT had ended the session; `None` if that cannot be told.
 pub(super) fn quit(facts: Facts<'_>) -> Option<bool> {
+    let state = facts.state;
     let write = facts.turns.unanswered();
     if facts.replies.last_code().is_none() {
         let goodbye = write.is_some_and(|it| it.closing && is_encrypted_goodbye(it.bytes));
@@ -90,7 +91,15 @@ pub(super) fn quit(facts: Facts<'_>) -> Option<bool> {
         Some(Unanswered { bytes: QUIT_BYTES, closing: true, .. }) => Some(true),
         // It may be RSET or NOOP as well.
         Some(Unanswered { bytes: QUIT_BYTES, .. }) => None,
-        _ => Some(facts.replies.last_code() == Some(GOODBYE)),
+        _ if facts.replies.last_code() == Some(GOODBYE) => Some(true),
+        // We close at once after an exchange whose last bytes may have been QUIT.
+        _ if state.local_fin_ns == facts.end_ns
+            && state.current.client_bytes > QUIT_BYTES
+            && facts.end_ns.saturating_sub(state.last_data_ns) < IDLE_NS =>
+        {
+            None
+        }
+        _ => Some(false),
     }
 }
 

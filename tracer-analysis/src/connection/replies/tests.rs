@@ -4,6 +4,7 @@ use bytemuck::Zeroable;
 use proptest::prelude::*;
 
 use super::*;
+use crate::smtp::Reason;
 
 fn meta(offset: usize, payload: &[u8], time_ns: u64) -> ReplySegment {
     let offset = u32::try_from(offset).unwrap();
@@ -97,6 +98,34 @@ fn greeting_stands_when_later_segments_overtake_it() {
     replies.segment(&meta(0, b"220 a.b\r\n", 1), b"220 a.b\r\n");
     assert_eq!(replies.greeting().unwrap().host.as_deref(), Some("a.b"));
     assert_eq!(replies.counts(), None, "some of the hundred were dropped");
+}
+
+/// postscreen(8) to a client that it has not met before, and that writes its envelope in one go or not.
+#[test]
+fn refusal_of_a_recipient_is_told_from_that_of_a_sender() {
+    let reason = |bytes: &[u32], said: &[&[u8]]| {
+        let mut replies = in_pieces(&[b"220 mx ESMTP\r\n"]);
+        let mut offset = 14;
+        for ((at, bytes), said) in (10..).zip(bytes).zip(said) {
+            let start_ns = at * 1_000;
+            let turn =
+                Turn { start_ns, last_write_ns: start_ns, client_bytes: *bytes, ..Turn::zeroed() };
+            replies.turn(&turn);
+            replies.segment(&meta(offset, said, start_ns + 1), said);
+            offset += said.len();
+        }
+        replies.told(false);
+        let [refusal] = replies.refusals(0)[..] else { panic!("{:?}", replies.refusals(0)) };
+        (refusal.reason.unwrap(), refusal.is_throttling())
+    };
+    let ehlo = &b"250-mx\r\n250 PIPELINING\r\n"[..];
+    let no = &b"450 4.3.2 Service currently unavailable\r\n"[..];
+    let after_mail = [b"250 2.1.0 Ok\r\n", no, b"554 5.5.1 no\r\n"].concat();
+    assert_eq!(reason(&[16, 72], &[ehlo, &after_mail]), (Reason::Greylisting, false));
+    let apart = [ehlo, b"250 2.1.0 Ok\r\n", no];
+    assert_eq!(reason(&[16, 34, 30], &apart), (Reason::Greylisting, false));
+    assert_eq!(reason(&[16, 34], &[ehlo, no]), (Reason::Other, true));
+    assert_eq!(reason(&[16], &[no]), (Reason::Other, true));
 }
 
 proptest! {

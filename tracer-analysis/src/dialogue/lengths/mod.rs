@@ -13,13 +13,15 @@ mod handover;
 mod opening;
 mod price;
 mod readings;
+#[cfg(test)]
+mod rest_tests;
 mod server;
 mod steps;
 mod words;
 
-use tracer_common::record::Turn;
+use tracer_common::record::{IDLE_NS, Turn};
 
-use super::{Rest, Standing};
+use super::{PAUSES, Rest, Standing};
 use crate::mta::Mta;
 
 pub use self::server::Server;
@@ -85,6 +87,8 @@ pub struct Inference {
     pub reason: Option<Reason>,
     /// What the pause at the end is.
     pub(crate) rest: Option<Rest>,
+    /// Begins of turns before which somebody waited, in order.
+    pub(crate) waited_ns: Vec<u64>,
 }
 
 /// The turns of one connection, read as they come.
@@ -100,6 +104,10 @@ pub struct Lengths {
     turns_since_hello: u32,
     /// Where the dialogue stood before the last turn.
     before: Standing,
+    /// Begins of turns before which somebody waited, in order.
+    waited_ns: Vec<u64>,
+    /// Last data of the last turn.
+    last_ns: u64,
 }
 
 impl Lengths {
@@ -167,12 +175,18 @@ impl Lengths {
         let overhead = self.opening.as_ref().and_then(Opening::overhead);
         if let (Some(readings), Some(overhead)) = (&mut self.readings, overhead) {
             self.before = readings.standing();
+            let paused = turn.start_ns.saturating_sub(self.last_ns) >= IDLE_NS;
+            if paused && self.before.is_waiting() && self.waited_ns.len() < PAUSES {
+                self.waited_ns.push(turn.start_ns);
+            }
+            self.last_ns = turn.last_ns;
             readings.exchange(&Exchange::new(turn, overhead));
         }
     }
 
     /// What the turns say, at the end of the connection.
-    pub fn finish(self) -> Inference {
+    pub fn finish(mut self) -> Inference {
+        let waited_ns = std::mem::take(&mut self.waited_ns);
         let Some(opening) = &self.opening else {
             return Inference { reason: Some(Reason::NoTls), ..Inference::default() };
         };
@@ -180,6 +194,7 @@ impl Lengths {
             handshake: opening.handshake(),
             overhead: opening.overhead(),
             rest: self.rest(),
+            waited_ns,
             ..Inference::default()
         };
         match self.readings {

@@ -40,6 +40,8 @@ pub(crate) struct Told {
     pub(crate) phases: Phases,
     /// What the pause at the end is; `None` if that cannot be told.
     pub(crate) rest: Option<Rest>,
+    /// Begins of turns before which somebody waited, in order.
+    pub(crate) waited_ns: Vec<u64>,
     /// When refusals came, in order; empty if that cannot be told.
     pub(crate) moments: Vec<Moment>,
 }
@@ -186,7 +188,8 @@ impl Dialogue {
             times: times.find_map(|it| it.transactions),
             phases: self.phases,
             rest,
-            moments: self.pauses.into_moments(),
+            waited_ns: self.pauses.waited_ns,
+            moments: self.pauses.moments,
         }
     }
 }

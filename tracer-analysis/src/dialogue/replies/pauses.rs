@@ -1,7 +1,7 @@
 //! Who waits for whom, and what that makes of a pause.
 
 use super::{readings::TurnTimes, said::Said};
-use crate::dialogue::{Rest, Standing};
+use crate::dialogue::{PAUSES, Rest, Standing};
 use tracer_common::record::IDLE_NS;
 
 /// A server that answers so late, in the words of a timeout, has waited for us. What it refuses by a limit
@@ -37,7 +37,10 @@ pub(super) struct Pauses {
     last_ns: u64,
     before: Standing,
     unasked: Option<[u64; 2]>,
-    moments: Vec<Moment>,
+    /// Begins of turns before which somebody waited, in order.
+    pub(super) waited_ns: Vec<u64>,
+    /// When refusals came, in order.
+    pub(super) moments: Vec<Moment>,
 }
 
 impl Pauses {
@@ -55,6 +58,10 @@ impl Pauses {
     /// The client writes, where the dialogue stood like this.
     pub(super) fn turn(&mut self, times: TurnTimes, standing: Standing) {
         self.before = self.really(standing);
+        let paused = times.start_ns.saturating_sub(self.last_ns) >= IDLE_NS;
+        if paused && self.before.is_waiting() && self.waited_ns.len() < PAUSES {
+            self.waited_ns.push(times.start_ns);
+        }
         (self.answered, self.unasked) = (false, None);
         self.last_ns = self.last_ns.max(times.sent_ns);
     }
@@ -99,11 +106,6 @@ impl Pauses {
             }
         }
         rest
-    }
-
-    /// When refusals came, in order.
-    pub(super) fn into_moments(self) -> Vec<Moment> {
-        self.moments
     }
 
     /// Whatever the bytes say: who asked for more has not answered.

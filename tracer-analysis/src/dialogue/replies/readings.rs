@@ -102,6 +102,8 @@ pub(super) struct Readings {
     turn: TurnTimes,
     turn_bytes: u64,
     first: bool,
+    /// The last reply was a refusal.
+    refused: bool,
     habits: Habits,
 }
 
@@ -135,6 +137,7 @@ impl Readings {
             turn: TurnTimes::default(),
             turn_bytes: 0,
             first: false,
+            refused: false,
             habits: Habits::default(),
         }
     }
@@ -197,7 +200,7 @@ impl Readings {
         self.next = std::mem::replace(&mut self.open, next);
         self.next.clear();
         self.ways = ways;
-        self.first = false;
+        (self.first, self.refused) = (false, said.code >= 400);
         self.settle();
     }
 
@@ -276,13 +279,22 @@ impl Readings {
         let done = |it: &&Reading| it.state.phase != Phase::Chunk;
         let any_done = self.open.iter().any(|it| done(&it));
         let all = self.open.iter().filter(|it| !any_done || done(it));
-        Standing::agreed(all.map(|it| it.standing(pipelining, self.first)))
+        // Of an envelope that was refused more answers may be due.
+        let refused = |it: &Reading| {
+            pipelining && self.refused && it.state.phase == Phase::Idle && it.most >= RCPT
+        };
+        Standing::agreed(all.map(|it| match it.standing(pipelining, self.first) {
+            Standing::Settled if refused(it) => Standing::Unclear,
+            standing => standing,
+        }))
     }
 
-    /// Whether the next answer is one to RCPT.
+    /// Whether the next answer is one to RCPT, or to DATA behind it.
     pub(super) fn is_at_recipient(&self) -> bool {
+        let fits = |it: &&Reading| self.first || it.least == 0 || it.state.followed;
+        let mut live = self.open.iter().filter(fits).peekable();
         let at = |it: &Reading| matches!(it.state.phase, Phase::Mail | Phase::Rcpt);
-        !self.open.is_empty() && self.open.iter().all(at)
+        live.peek().is_some() && live.all(at)
     }
 
     /// What the readings say at the end of the session; `None` if they differ.
@@ -325,8 +337,6 @@ impl Reading {
             // The command was longer than any that gets this answer.
             _ if self.least > 0 => Standing::Unclear,
             Phase::Mail | Phase::Rcpt | Phase::Chunk => Standing::Open,
-            // Of an envelope that was refused more may be due.
-            Phase::Idle if self.state.refused && self.most >= RCPT => Standing::Unclear,
             _ => Standing::Settled,
         }
     }

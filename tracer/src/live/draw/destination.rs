@@ -21,7 +21,7 @@ use crate::sink::{
     idle_text,
     quantity::{bytes, duration, grouped, milliseconds},
     safe_text::safe,
-    text::in_words,
+    text::ends_in_words,
 };
 
 /// Name, counts and pages.
@@ -130,7 +130,7 @@ fn counts<K: Display>(
 }
 
 fn endings(state: &State, shown: &Snapshot, of: &Destination, width: usize) -> Vec<Line<'static>> {
-    let causes: Vec<_> = of.endings.iter().map(|(cause, n)| (in_words(*cause), *n)).collect();
+    let causes: Vec<_> = ends_in_words(&of.endings, &of.after_quit).collect();
     let failures: Vec<_> = of.failures.iter().map(|(name, n)| (name, *n)).collect();
     let greetings: Vec<_> = of.greeting_codes.iter().map(|(code, n)| (code, *n)).collect();
     let mut lines = counts(state, "How they ended", &causes, width);

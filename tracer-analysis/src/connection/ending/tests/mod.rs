@@ -370,3 +370,19 @@ fn still_open() {
     });
     assert_eq!(said(unreachable), (Unanswered, Some(Reuse), None));
 }
+
+#[test]
+fn quit_before_the_end() {
+    let quit = |end: Ending| end.quit;
+    let answered = || after_a_message().talks(1_010, 6, b"221 2.0.0 Bye\r\n");
+    assert_eq!(quit(answered().peer_fin(1_010)), Some(true));
+    assert_eq!(quit(answered().reset(1_010, SERVER, true)), Some(true));
+    assert_eq!(quit(after_a_message().writes(1_010, 6).local_fin(1_011)), Some(true));
+    // RSET would look the same; behind a body QUIT is not seen.
+    assert_eq!(quit(after_a_message().writes(1_010, 6).peer_fin(1_011)), None);
+    assert_eq!(quit(after_a_message().local_fin(1_010)), None);
+    assert_eq!(quit(after_a_message().local_fin(3_003)), Some(false));
+    assert_eq!(quit(after_a_message().peer_fin(301_003)), Some(false));
+    assert_eq!(quit(after_an_encrypted_message().peer_fin(1_006)), None);
+    assert_eq!(quit(after_an_encrypted_message().writes(3_005, 24).local_fin(3_006)), Some(true));
+}

@@ -1,5 +1,7 @@
 //! Pauses in which somebody waits for an answer, or for the rest of one.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A session in which part of an envelope is answered: the client waits for the rest.
@@ -114,4 +116,74 @@ fn lengths_tell_under_tls_who_waits() {
     assert_eq!(end(Standing::Open), Some(Dialogue));
     assert_eq!(end(Standing::Owing), Some(Dialogue));
     assert_eq!(end(Standing::Unclear), None);
+}
+
+/// What a client writes in one go, and how the server answers each command of it.
+fn exchanges(chunking: bool, recipients: usize, ends_with: &str) -> Vec<(u32, Vec<String>)> {
+    let mut commands = vec![("MAIL FROM:<a@client.example>".to_owned(), "250 2.1.0 Ok".to_owned())];
+    for at in 0..recipients {
+        let reply = if at % 3 == 2 { "450 4.2.0 later" } else { "250 2.1.5 Ok" };
+        commands.push((format!("RCPT TO:<user{at}@mx.example>"), reply.to_owned()));
+    }
+    let lines = |commands: &[(String, String)]| -> u32 {
+        commands.iter().map(|(line, _)| u32::try_from(line.len()).unwrap() + 2).sum()
+    };
+    let replies = |commands: Vec<(String, String)>| -> Vec<String> {
+        commands.into_iter().map(|(_, reply)| reply).collect()
+    };
+    let taken = vec!["250 2.0.0 Ok: queued as 4A5B6C".to_owned()];
+    let mut all = if chunking {
+        commands.push(("BDAT 900 LAST".to_owned(), taken[0].clone()));
+        vec![(lines(&commands) + 900, replies(commands))]
+    } else {
+        commands.push(("DATA".to_owned(), "354 go".to_owned()));
+        vec![(lines(&commands), replies(commands)), (903, taken)]
+    };
+    if ends_with == "RSET" {
+        all.push((6, vec!["250 2.0.0 Ok".to_owned()]));
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A session of messages whose server stops to speak at any byte, and closes five seconds later. Who still
+    /// waits is never called idle, and who has all answers between two messages is never said to wait.
+    #[test]
+    fn pauses_against_what_both_sides_know(
+        chunking in any::<bool>(),
+        messages in prop::collection::vec((1_usize..5, prop_oneof![Just(""), Just("RSET")]), 1..3),
+        stop in 0_usize..400,
+    ) {
+        let offers = if chunking { "250-PIPELINING\r\n250 CHUNKING\r\n" } else { "250 PIPELINING\r\n" };
+        let ehlo = format!("250-mx.example\r\n{offers}");
+        let mut session = Session::greeted().talks(1_001, 16, ehlo.as_bytes());
+        let all = messages.iter().flat_map(|(recipients, end)| exchanges(chunking, *recipients, end));
+        let (mut at, mut left, mut between) = (1_010, stop, true);
+        let mut waits = false;
+        for (bytes, replies) in all {
+            let whole: String = replies.iter().map(|reply| format!("{reply}\r\n")).collect();
+            let said = &whole[..left.min(whole.len())];
+            left -= said.len();
+            at += 10;
+            session = if said.is_empty() {
+                session.writes(at, bytes)
+            } else {
+                session.talks(at, bytes, said.as_bytes())
+            };
+            waits = said.len() < whole.len();
+            between = whole.ends_with("2.0.0 Ok\r\n") || whole.contains("queued");
+            if waits {
+                break;
+            }
+        }
+        let end = session.peer_fin(at + 5_000);
+        if waits || !between {
+            prop_assert_ne!(end.during, Some(Idle));
+        } else {
+            prop_assert_eq!(end.during, Some(Idle));
+            prop_assert_eq!(end.idle_us, Some(5_000_000));
+        }
+    }
 }
