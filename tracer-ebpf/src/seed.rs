@@ -16,9 +16,12 @@ use tracer_common::{
 
 use crate::{
     config::{is_traced_port, tick_ns},
-    connection::{announce, count, current_process, describe, established, get, now_ns},
-    emit, filter, maps,
-    sock::{Sock, TcpSock, Typed, state},
+    connection::{announce, count, describe, established, fin, forget, get, now_ns},
+    emit, filter,
+    load::Typed,
+    maps,
+    owner::current_process,
+    sock::{Sock, TcpSock, state},
 };
 
 /// The entry that exists already has this error (`errno.h`).
@@ -99,7 +102,7 @@ pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
 #[inline(always)]
 fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8) {
     let now = entry.start_ns;
-    let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
+    let fin = fin(sk);
     let (local, peer) = fins(seen);
     let open = seen != state::SYN_SENT;
     entry.established_ns = if open { now } else { 0 };
@@ -114,6 +117,7 @@ fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, se
     entry.turn_write_seq = tcp.write_seq();
     entry.turn_rcv_nxt = tcp.rcv_nxt().wrapping_sub(fin);
     entry.first_rcv_nxt = entry.turn_rcv_nxt;
+    entry.heard_seq = entry.turn_rcv_nxt;
     entry.flags |= flag::MIDLIFE;
     if !open {
         return;
@@ -168,7 +172,7 @@ fn look_again(sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8, write_seq: u32, fi
     if state == state::CLOSE {
         // The hook at CLOSE comes before the state: it has found the entry, or will not come any more.
         if entry.closed_ns == 0 {
-            let _ = maps::CONNECTIONS.remove(sk.key());
+            forget(entry, sk.key(), hook::TASK_FILE);
         }
         return;
     }
@@ -185,9 +189,8 @@ fn look_again(sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8, write_seq: u32, fi
     if local && entry.local_fin_ns == 0 {
         entry.local_fin_ns = now;
     }
-    let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
-    if tcp.write_seq() != write_seq || tcp.rcv_nxt().wrapping_sub(fin) != first_rcv_nxt {
+    if tcp.write_seq() != write_seq || tcp.rcv_nxt().wrapping_sub(fin(sk)) != first_rcv_nxt {
         entry.last_data_ns = now;
-        count(entry, tcp);
+        count(entry, sk, tcp);
     }
 }

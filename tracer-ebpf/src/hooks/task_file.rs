@@ -4,16 +4,22 @@
 //! `bpf_sock_from_file` since 5.11. The kernel holds the file meanwhile: the socket cannot be closed, so it
 //! cannot be destroyed before its entry is made. A socket that several processes hold is met several times; the
 //! first that passes the filters becomes its owner, in the order of process ids.
+//!
+//! An MPTCP socket is none of TCP: its connection is that of its first subflow, which has no file. The second program
+//! finds it, with a helper that is there since Linux 5.19.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sock_from_file};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_skc_to_mptcp_sock, bpf_sock_from_file,
+};
 use tracer_common::{config::Offsets, record::Holder};
 
 use crate::{
     config::offset,
+    load::{Load, Probed, Typed},
     seed,
-    sock::{Load, Probed, Sock, Typed},
+    sock::Sock,
 };
 
 /// `struct bpf_iter__task_file`, each member in eight bytes.
@@ -29,22 +35,50 @@ struct Context {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn task_file(context: *const Context) -> i32 {
+    if let Some((task, sk)) = look(context) {
+        seed_sock(task, sk);
+    }
+    0
+}
+
+/// The same for MPTCP.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn task_file_mptcp(context: *const Context) -> i32 {
+    let (Some((task, sk)), Some(first)) = (look(context), offset(|o| &o.mptcp_first)) else {
+        return 0;
+    };
+    // SAFETY: the helper accepts any socket, and tests its kind itself.
+    let mptcp = unsafe { bpf_skc_to_mptcp_sock(sk.cast_mut()) };
+    if !mptcp.is_null() {
+        // SAFETY: `mptcp` is an `mptcp_sock`, and the field is a pointer to a `sock`.
+        let first: *const c_void = unsafe { Typed::load(mptcp.cast_const().cast(), first) };
+        seed_sock(task, first);
+    }
+    0
+}
+
+/// The task of `context`, and the socket among its files that is looked at, if that is one.
+#[inline(always)]
+fn look(context: *const Context) -> Option<(*const c_void, *const c_void)> {
     // SAFETY: the kernel passes such a context.
     let (task, file) = unsafe { ((*context).task, (*context).file) };
     if task.is_null() || file.is_null() {
-        return 0;
+        return None;
     }
     // SAFETY: `file` is a file that the kernel holds.
     let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) };
-    let Some(offset) = offset(|o| &o.socket_sk) else { return 0 };
+    let offset = offset(|o| &o.socket_sk)?;
     if socket.is_null() {
-        return 0;
+        return None;
     }
     // SAFETY: `socket` is the `struct socket` of that file.
     let sk: *const c_void = unsafe { Typed::load(socket.cast_const().cast(), offset) };
-    if sk.is_null() {
-        return 0;
-    }
+    (!sk.is_null()).then_some((task, sk))
+}
+
+#[inline(always)]
+fn seed_sock(task: *const c_void, sk: *const c_void) {
     let sk = Sock::<Typed>::new(sk);
     if seed::is_wanted(sk)
         && let Some(tcp) = sk.tcp()
@@ -52,7 +86,6 @@ extern "C" fn task_file(context: *const Context) -> i32 {
         seed::observe();
         seed::seed(sk, tcp, &holder(task));
     }
-    0
 }
 
 /// The process of `task`.

@@ -11,8 +11,9 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_seq_write;
 
 use crate::{
+    load::{Load, Typed},
     maps, seed,
-    sock::{Load, Sock, Typed},
+    sock::Sock,
 };
 
 /// `struct bpf_iter__tcp`, each member in eight bytes.

@@ -38,6 +38,8 @@ const NOBODY: Holder = Holder { cgroup: 0, pid: 0, uid: 0, comm: [0; 16] };
 
 /// Name of the hook, and of the program that is best.
 pub(crate) const HOOK: &str = "task_file";
+/// The program that finds those of MPTCP.
+pub(crate) const MPTCP: &str = "task_file_mptcp";
 /// The program that is next best.
 pub(crate) const NEXT: &str = "tcp";
 /// What it records.
@@ -98,9 +100,16 @@ fn unavailable(mut status: HookStatus, reason: &str) -> HookStatus {
 
 /// Looks at the open files of all processes, in all namespaces.
 fn by_files(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
-    load(ebpf, btf, HOOK).map_err(|error| cause(&error))?;
+    by_files_with(ebpf, btf, HOOK)?;
+    // Before Linux 5.19 there is no way to those of MPTCP.
+    let _ = by_files_with(ebpf, btf, MPTCP);
+    Ok(())
+}
+
+fn by_files_with(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), String> {
+    load(ebpf, btf, name, HOOK).map_err(|error| cause(&error))?;
     for _ in 0..LOOKS {
-        let link = attach(ebpf, HOOK).map_err(|error| cause(&error))?;
+        let link = attach(ebpf, name).map_err(|error| cause(&error))?;
         let file = link.into_file().map_err(|error| innermost(&error))?;
         read_to_end(file).map_err(|error| format!("the iterator fails: {error}"))?;
         if has_lost(ebpf) {
@@ -114,7 +123,7 @@ fn by_files(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
 fn by_namespaces(ebpf: &mut Ebpf, btf: &Btf, settings: &Settings) -> Result<String> {
     let map = ebpf.take_map("HOLDERS").context("the BPF object has no map HOLDERS")?;
     let mut map: HolderMap = HashMap::try_from(map)?;
-    load(ebpf, btf, NEXT).map_err(|error| anyhow!(cause(&error)))?;
+    load(ebpf, btf, NEXT, NEXT).map_err(|error| anyhow!(cause(&error)))?;
     let found = namespaces::all(&settings.netns);
     let (mut looked_at, mut refused) = (0, None);
     for namespace in &found {
@@ -176,8 +185,9 @@ fn read_within(ebpf: &mut Ebpf, namespace: &Namespace) -> Result<Vec<u8>> {
     read_to_end(namespace.enter(open)?).context("the iterator fails")
 }
 
-fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
-    program(ebpf, name)?.load(name, btf)
+/// Loads the program `name` for the iterator `kind`.
+fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str) -> Result<(), ProgramError> {
+    program(ebpf, name)?.load(kind, btf)
 }
 
 fn attach(ebpf: &mut Ebpf, name: &str) -> Result<IterLink, ProgramError> {
