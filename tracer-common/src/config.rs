@@ -102,8 +102,8 @@ pub struct Offsets {
     pub dst_dev: u32,
     /// `net_device.flags`: bits `IFF_*`
     pub device_flags: u32,
-    /// `mptcp_sock.first`: the TCP socket of the first subflow; absent without MPTCP
-    pub mptcp_first: u32,
+    /// `tcp_sock.is_mptcp`: a subflow of MPTCP; absent without it
+    pub is_mptcp: u32,
     /// `socket.sk`
     pub socket_sk: u32,
     /// `inode.i_ino` of the inode that `socket_alloc` puts behind a `socket`

@@ -6,9 +6,12 @@
 //! socket and the insert, is told from a second look, and then single words are written that a hook
 //! would set to the same moment.
 
-use core::cmp::Ordering;
+use core::{cmp::Ordering, ffi::c_void};
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_jiffies64};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_jiffies64, bpf_seq_write},
+};
 use tracer_common::{
     counters::{hook, reason},
     record::{ConnectionState, Holder, Turn, direction, flag},
@@ -18,7 +21,7 @@ use crate::{
     config::{is_traced_port, tick_ns},
     connection::{announce, count, describe, established, fin, forget, get, now_ns},
     emit, filter,
-    load::Typed,
+    load::{Load as _, Typed},
     maps,
     owner::current_process,
     sock::{Sock, TcpSock, state},
@@ -33,6 +36,17 @@ pub(crate) fn observe() {
     if let Some(observer) = maps::OBSERVER.get_ptr_mut(0) {
         // SAFETY: the array has an entry 0, and an aligned word is written at once.
         unsafe { observer.write_volatile(current_process()) };
+    }
+}
+
+/// Has the reader of the iterator read `number`.
+#[inline(always)]
+pub(crate) fn tell(meta: *const c_void, number: u64) {
+    // SAFETY: the first member of `struct bpf_iter_meta` is the `seq_file`, by the interface of
+    // iterators; the number is eight bytes on this stack.
+    unsafe {
+        let seq: *mut c_void = Typed::load(meta, 0);
+        bpf_seq_write(seq.cast(), (&raw const number).cast(), 8);
     }
 }
 

@@ -42,6 +42,13 @@ impl<L: Load> Sock<L> {
         unsafe { load_field::<L, T>(self.ptr, field) }
     }
 
+    /// Whether it is a socket of MPTCP, which is none of TCP.
+    #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        const IPPROTO_MPTCP: u16 = 262; // include/uapi/linux/in.h
+        self.field::<u16>(|o| &o.sk_protocol) == IPPROTO_MPTCP
+    }
+
     /// Destination port, host byte order.
     #[inline(always)]
     pub(crate) fn dport(self) -> u16 {
@@ -278,6 +285,12 @@ impl<L: Load> TcpSock<L> {
     #[inline(always)]
     pub(crate) fn last_sent(self) -> u32 {
         self.field(|o| &o.lsndtime)
+    }
+
+    /// Whether it is a subflow of MPTCP.
+    #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        self.field::<u8>(|o| &o.is_mptcp) != 0
     }
 
     /// Inode number of the socket as a file; `None` once its application has closed it.

@@ -3,16 +3,12 @@
 //! Runs in our own process, which reads it, once per file; in all network namespaces; since Linux 5.8, with
 //! `bpf_sock_from_file` since 5.11. The kernel holds the file meanwhile: the socket cannot be closed, so it
 //! cannot be destroyed before its entry is made. A socket that several processes hold is met several times; the
-//! first that passes the filters becomes its owner, in the order of process ids.
-//!
-//! An MPTCP socket is none of TCP: its connection is that of its first subflow, which has no file. The second program
-//! finds it, with a helper that is there since Linux 5.19.
+//! first that passes the filters becomes its owner, in the order of process ids. The connection of an MPTCP socket is that
+//! of its first subflow, which has no file: the iterator `tcp` finds it, and here it is only said that there is one.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{
-    bpf_probe_read_kernel, bpf_skc_to_mptcp_sock, bpf_sock_from_file,
-};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_sock_from_file};
 use tracer_common::{config::Offsets, record::Holder};
 
 use crate::{
@@ -35,57 +31,34 @@ struct Context {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn task_file(context: *const Context) -> i32 {
-    if let Some((task, sk)) = look(context) {
-        seed_sock(task, sk);
-    }
-    0
-}
-
-/// The same for MPTCP.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task_file")]
-extern "C" fn task_file_mptcp(context: *const Context) -> i32 {
-    let (Some((task, sk)), Some(first)) = (look(context), offset(|o| &o.mptcp_first)) else {
-        return 0;
-    };
-    // SAFETY: the helper accepts any socket, and tests its kind itself.
-    let mptcp = unsafe { bpf_skc_to_mptcp_sock(sk.cast_mut()) };
-    if !mptcp.is_null() {
-        // SAFETY: `mptcp` is an `mptcp_sock`, and the field is a pointer to a `sock`.
-        let first: *const c_void = unsafe { Typed::load(mptcp.cast_const().cast(), first) };
-        seed_sock(task, first);
-    }
-    0
-}
-
-/// The task of `context`, and the socket among its files that is looked at, if that is one.
-#[inline(always)]
-fn look(context: *const Context) -> Option<(*const c_void, *const c_void)> {
     // SAFETY: the kernel passes such a context.
     let (task, file) = unsafe { ((*context).task, (*context).file) };
     if task.is_null() || file.is_null() {
-        return None;
+        return 0;
     }
     // SAFETY: `file` is a file that the kernel holds.
     let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) };
-    let offset = offset(|o| &o.socket_sk)?;
+    let Some(offset) = offset(|o| &o.socket_sk) else { return 0 };
     if socket.is_null() {
-        return None;
+        return 0;
     }
     // SAFETY: `socket` is the `struct socket` of that file.
     let sk: *const c_void = unsafe { Typed::load(socket.cast_const().cast(), offset) };
-    (!sk.is_null()).then_some((task, sk))
-}
-
-#[inline(always)]
-fn seed_sock(task: *const c_void, sk: *const c_void) {
+    if sk.is_null() {
+        return 0;
+    }
     let sk = Sock::<Typed>::new(sk);
-    if seed::is_wanted(sk)
-        && let Some(tcp) = sk.tcp()
-    {
+    if !seed::is_wanted(sk) {
+        return 0;
+    }
+    if let Some(tcp) = sk.tcp() {
         seed::observe();
         seed::seed(sk, tcp, &holder(task));
+    } else if sk.is_mptcp() {
+        // SAFETY: the kernel passes such a context.
+        seed::tell(unsafe { (*context).meta }, 1);
     }
+    0
 }
 
 /// The process of `task`.

@@ -32,7 +32,7 @@ impl Kernel {
         for (name, program) in ebpf.programs() {
             let symbol = match name {
                 name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
-                probe::seed::MPTCP | probe::seed::NEXT => probe::seed::HOOK,
+                probe::seed::NEXT | probe::seed::MPTCP => probe::seed::HOOK,
                 name => hook_of(name),
             };
             if let Ok(loaded) = program.fd() {

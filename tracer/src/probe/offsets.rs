@@ -69,7 +69,7 @@ impl Readable for Bytes {
 }
 
 /// Types whose fields are read.
-const WANTED: [&str; 20] = [
+const WANTED: [&str; 19] = [
     "cgroup",
     "cred",
     "css_set",
@@ -78,7 +78,6 @@ const WANTED: [&str; 20] = [
     "inet_sock",
     "inode",
     "kernfs_node",
-    "mptcp_sock",
     "net",
     "net_device",
     "sk_buff",
@@ -160,7 +159,7 @@ impl Types {
             sk_dst_cache: self.find("sock", "sk_dst_cache"),
             dst_dev: self.find("dst_entry", "dev"),
             device_flags: self.find("net_device", "flags"),
-            mptcp_first: self.find("mptcp_sock", "first"),
+            is_mptcp: self.find("tcp_sock", "is_mptcp"),
             socket_sk: self.need("socket", "sk")?,
             socket_inode: self.need("socket_alloc", "vfs_inode")? + self.need("inode", "i_ino")?,
             task_tgid: self.need("task_struct", "tgid")?,
