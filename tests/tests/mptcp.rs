@@ -1,0 +1,96 @@
+//! Clients that use MPTCP: their connection is that of its first subflow.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{net::SocketAddr, thread, time::Duration};
+
+use anyhow::Result;
+use socket2::{Domain, Protocol, Socket, Type};
+use tests::{
+    lab::Lab,
+    prerequisite::{Prerequisite, report_skip, skipped},
+    server::{Script, Server},
+    session::{COMM, Session},
+    tracer::Tracer,
+};
+
+const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
+const PATIENCE: Duration = Duration::from_secs(10);
+/// `include/uapi/linux/in.h`
+const IPPROTO_MPTCP: i32 = 262;
+
+fn connect(lab: &Lab, to: SocketAddr) -> Session {
+    let connect = || -> Result<Session> {
+        let protocol = Some(Protocol::from(IPPROTO_MPTCP));
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, protocol)?;
+        socket.connect(&to.into())?;
+        Session::over(socket.into())
+    };
+    lab.client.enter(COMM, connect).unwrap()
+}
+
+/// Whether this kernel has no MPTCP; then says so.
+fn is_missing(test: &str) -> bool {
+    let protocol = Some(Protocol::from(IPPROTO_MPTCP));
+    let Err(error) = Socket::new(Domain::IPV4, Type::STREAM, protocol) else { return false };
+    report_skip(test, &format!("no MPTCP: {error}"));
+    true
+}
+
+/// The client uses one session before the trace begins, if `is_older`, and in it.
+fn check(is_older: bool, to: impl Fn(&Lab) -> SocketAddr) {
+    let lab = Lab::up().unwrap();
+    let script = Script::mail_server("220 server.test ESMTP");
+    let _server = Server::start(&lab.server, to(&lab), script).unwrap();
+    let before = is_older.then(|| {
+        let mut session = connect(&lab, to(&lab));
+        session.begin().unwrap();
+        session
+    });
+    let tracer = Tracer::start(&lab).unwrap();
+    let mut session = before.unwrap_or_else(|| {
+        let mut session = connect(&lab, to(&lab));
+        session.begin().unwrap();
+        session
+    });
+    session.message(2_000).unwrap();
+    thread::sleep(Duration::from_millis(700));
+    session.message(2_000).unwrap();
+    let local = session.local();
+    session.quit().unwrap();
+    lab.wait_for_ends(PATIENCE).unwrap();
+    let run = tracer.stop_cleanly().unwrap();
+    let record = run.recording.single().unwrap();
+    assert_eq!(record.client().unwrap(), local, "{}", record.json());
+    assert_eq!(record.known("pid").unwrap(), u64::from(std::process::id()), "{}", record.json());
+    let owners = record.owners().unwrap();
+    assert_eq!(owners.len(), 1, "{owners:?}");
+    assert_eq!(owners[0].0, u64::from(std::process::id()), "{owners:?}");
+    assert_eq!(record.text("end_cause").unwrap(), Some("peer_fin"), "{}", record.json());
+    if is_older {
+        assert_eq!(record.text("seen_from").unwrap(), Some("midlife"), "{}", record.json());
+    } else {
+        assert_eq!(record.known("transactions").unwrap(), 2, "{}", record.json());
+        assert!(!record.field("idle_gaps_us").unwrap().as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn client_has_one_record_and_owns_it() {
+    let name = "client_has_one_record_and_owns_it";
+    if skipped(name, &NEEDS) || is_missing(name) {
+        return;
+    }
+    check(false, Lab::server_v4);
+    check(false, Lab::server_v6);
+}
+
+#[test]
+fn session_older_than_the_trace_is_found() {
+    let name = "session_older_than_the_trace_is_found";
+    if skipped(name, &NEEDS) || is_missing(name) {
+        return;
+    }
+    check(true, Lab::server_v4);
+    check(true, Lab::server_v6);
+}
