@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
 
 /// Hooks that `tracer-ebpf/src/floor.rs` has.
-const HOOKS: [&str; 5] = [
+const HOOKS: [&str; 6] = [
     "inet_sock_set_state",
+    "skb_copy_datagram_iovec",
     "tcp_destroy_sock",
     "tcp_probe",
     "tcp_rcv_space_adjust",

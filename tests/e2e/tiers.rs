@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, thread, time::Duration};
 
 use serde_json::Value;
 use tests::{
+    deaths::Deaths,
     handover::hand_over,
     lab::{Lab, server_v4},
     needs,
@@ -200,7 +201,25 @@ fn every_kind_of_hook_makes_the_same_records() {
     lab.wait_for_ends(PATIENCE).unwrap();
     let failures: Vec<String> = servers.iter().flat_map(Server::failures).collect();
     assert_eq!(failures, Vec::<String>::new());
+    compare(tracers, count);
+}
 
+/// A write on a dead socket is no exchange, whichever hook sees the write.
+#[test]
+fn every_kind_of_hook_tells_the_same_deaths() {
+    needs!(Namespaces, Tracer, KernelTypes);
+    let lab = Lab::up().unwrap();
+    let deaths = Deaths::prepare(&lab).unwrap();
+    let tracers = start(&lab);
+    let count = deaths.play(&lab).unwrap();
+    lab.wait_for_ends(PATIENCE).unwrap();
+    for (tier, recording) in compare(tracers, count) {
+        deaths.check(&recording).unwrap_or_else(|error| panic!("--hooks {tier}: {error:#}"));
+    }
+}
+
+/// Stops the tracers. Fails unless all have recorded the same `count` connections.
+fn compare(tracers: Vec<(&'static str, Tracer)>, count: usize) -> Vec<(&'static str, Recording)> {
     let runs: Vec<(&str, Recording)> = tracers
         .into_iter()
         .map(|(tier, tracer)| {
@@ -221,6 +240,7 @@ fn every_kind_of_hook_makes_the_same_records() {
             .unwrap_or_else(|error| panic!("--hooks {tier}: {error:#}"));
         println!("--hooks {tier}: {count} records the same, times within {difference} us");
     }
+    runs
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use crate::{cgroup, hidden_btf::KERNEL_BTF, packages::Package, python, shipped, tracer};
 
 /// Something that not every machine has.
@@ -61,7 +63,12 @@ pub enum Prerequisite {
     Scripts,
     /// A reader of JSON Lines.
     Jq,
+    /// Multipath TCP in the kernel.
+    Mptcp,
 }
+
+/// The protocol number of MPTCP (`include/uapi/linux/in.h`).
+pub const IPPROTO_MPTCP: i32 = 262;
 
 impl Prerequisite {
     fn missing(self) -> Option<String> {
@@ -108,6 +115,11 @@ impl Prerequisite {
             Self::SystemdAnalyze => &["systemd-analyze"],
             Self::Scripts => &["python3", "openssl"],
             Self::Jq => &["jq"],
+            Self::Mptcp => {
+                let protocol = Some(Protocol::from(IPPROTO_MPTCP));
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, protocol);
+                return socket.err().map(|error| format!("no MPTCP: {error}"));
+            }
         };
         missing_program(programs)
     }

@@ -80,6 +80,11 @@ impl Session {
         SocketAddr::new(self.local.ip().to_canonical(), self.local.port())
     }
 
+    /// Address of the server.
+    pub fn server(&self) -> Result<SocketAddr> {
+        self.stream().peer_addr().context("address of the server")
+    }
+
     /// Reads one complete reply, which may have several lines.
     pub fn reply(&mut self) -> Result<String> {
         let mut reply = String::new();
@@ -142,9 +147,19 @@ impl Session {
     /// Closes; with nothing unread this sends a FIN.
     pub fn close(self) {}
 
+    /// Closes the sending direction only.
+    pub fn shut_down(&self) -> Result<()> {
+        self.stream().shutdown(Shutdown::Write).context("shutdown")
+    }
+
+    /// Closes both directions, but keeps the descriptor.
+    pub fn shut_down_both(&self) -> Result<()> {
+        self.stream().shutdown(Shutdown::Both).context("shutdown")
+    }
+
     /// Closes the sending direction only and waits for the server's FIN.
     pub fn shut_down_and_wait(mut self) -> Result<()> {
-        self.stream().shutdown(Shutdown::Write).context("shutdown")?;
+        self.shut_down()?;
         let mut rest = Vec::new();
         self.reader.read_until(b'\0', &mut rest).context("wait for the server's close")?;
         Ok(())

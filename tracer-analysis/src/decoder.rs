@@ -3,7 +3,7 @@
 
 use tracer_common::record::{
     ConnectionState, DECRYPTED_PIECE_BYTES, DecryptedReply, Opened, OwnerChange, ReplySegment,
-    TURN_BATCH, TurnBatch, direction, kind,
+    TURN_BATCH, TurnBatch, WITHOUT_HEADER, direction, kind,
 };
 
 /// One record of the ring buffer.
@@ -80,14 +80,22 @@ pub fn reply(bytes: &[u8]) -> Result<(ReplySegment, &[u8]), DecodeError> {
     let captured = meta.captured as usize;
     let short = |len, needed| DecodeError::Short { len, needed };
     let segment = segment.get(..captured).ok_or(short(segment.len(), captured))?;
+    let payload = match meta.flags & WITHOUT_HEADER {
+        0 => behind_header(segment)?,
+        _ => segment,
+    };
+    Ok((meta, payload.get(..meta.payload as usize).unwrap_or(payload)))
+}
+
+/// What is behind the TCP header of `segment`.
+fn behind_header(segment: &[u8]) -> Result<&[u8], DecodeError> {
+    let short = |needed| DecodeError::Short { len: segment.len(), needed };
     // RFC 9293 section 3.1: the data offset is the upper half of byte 12, in words.
-    let offset = usize::from(segment.get(12).ok_or(short(captured, 13))? >> 4) * 4;
+    let offset = usize::from(segment.get(12).ok_or(short(13))? >> 4) * 4;
     if offset < 20 {
         return Err(DecodeError::Value { field: "data offset", value: offset as u64 });
     }
-    let payload = segment.get(offset..).ok_or(short(captured, offset))?;
-    let payload = payload.get(..meta.payload as usize).unwrap_or(payload);
-    Ok((meta, payload))
+    segment.get(offset..).ok_or(short(offset))
 }
 
 /// Checks a state that came from the ring buffer or from the map of connections.
@@ -157,6 +165,17 @@ mod tests {
         segment.extend(b"220 x-padding");
         bytes.extend(segment);
         assert_eq!(reply(&bytes).unwrap().1, b"220 x");
+    }
+
+    #[test]
+    fn reply_without_a_header_is_its_payload() {
+        let flags = WITHOUT_HEADER;
+        let meta = ReplySegment { captured: 9, payload: 8, flags, ..ReplySegment::zeroed() };
+        let mut bytes = bytemuck::bytes_of(&meta).to_vec();
+        bytes.extend(b"250 ok\r\nxx");
+        assert_eq!(reply(&bytes).unwrap().1, b"250 ok\r\n");
+        bytes.truncate(size_of::<ReplySegment>() + 5);
+        assert_eq!(reply(&bytes), Err(DecodeError::Short { len: 5, needed: 9 }));
     }
 
     proptest! {

@@ -44,12 +44,18 @@ pub struct Offsets {
     pub snd_una: u32,
     /// `tcp_sock.rcv_nxt`
     pub rcv_nxt: u32,
+    /// `tcp_sock.rcv_wup`: `rcv_nxt` when a window was last offered
+    pub rcv_wup: u32,
+    /// `tcp_sock.rcv_wnd`: the window that was offered then
+    pub rcv_wnd: u32,
     /// `tcp_sock.srtt_us`, in eighths of a microsecond
     pub srtt_us: u32,
     /// `tcp_sock.bytes_sent`
     pub bytes_sent: u32,
     /// `tcp_sock.bytes_received`
     pub bytes_received: u32,
+    /// `tcp_sock.segs_out`
+    pub segs_out: u32,
     /// `tcp_sock.total_retrans`
     pub total_retrans: u32,
     /// `tcp_sock.keepalive_time` in ticks, 0 for that of the namespace
@@ -58,6 +64,8 @@ pub struct Offsets {
     pub net_keepalive_time: u32,
     /// `tcp_sock.tcp_wstamp_ns`: departure of the last segment, `CLOCK_MONOTONIC`
     pub tcp_wstamp_ns: u32,
+    /// `sk_buff.sk`: whose it is
+    pub skb_sk: u32,
     /// `sk_buff.len`
     pub skb_len: u32,
     /// `sk_buff.data_len`: bytes in page fragments
@@ -78,6 +86,12 @@ pub struct Offsets {
     pub skc_state: u32,
     /// `sock.sk_socket`; null once the application has closed it
     pub sk_socket: u32,
+    /// `sock.sk_lock.owned`: a process holds the socket
+    pub sk_lock_owned: u32,
+    /// `sock.sk_error_queue.prev`: the last error, as a packet
+    pub sk_error_queue_last: u32,
+    /// `sk_buff.cb` + `sock_exterr_skb.ee`, a `sock_extended_err` of `linux/errqueue.h`
+    pub cb_extended_error: u32,
     /// `inet_connection_sock.icsk_ack.lrcvtime`: last data received, in ticks
     pub lrcvtime: u32,
     /// `tcp_sock.lsndtime`: last data sent, in ticks
@@ -88,12 +102,16 @@ pub struct Offsets {
     pub dst_dev: u32,
     /// `net_device.flags`: bits `IFF_*`
     pub device_flags: u32,
+    /// `tcp_sock.is_mptcp`: a subflow of MPTCP; absent without it
+    pub is_mptcp: u32,
     /// `socket.sk`
     pub socket_sk: u32,
     /// `inode.i_ino` of the inode that `socket_alloc` puts behind a `socket`
     pub socket_inode: u32,
     /// `task_struct.tgid`
     pub task_tgid: u32,
+    /// `task_struct.flags`: bits `PF_*`
+    pub task_flags: u32,
     /// `task_struct.group_leader`
     pub task_group_leader: u32,
     /// `task_struct.comm`
@@ -180,4 +198,4 @@ pub const fn has_port(word: u64, port: u16) -> bool {
     word >> (port & 63) & 1 == 1
 }
 
-const _: () = assert!(size_of::<Offsets>() == 52 * 4);
+const _: () = assert!(size_of::<Offsets>() == 61 * 4);

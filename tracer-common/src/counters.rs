@@ -18,8 +18,10 @@ pub mod hook {
     pub const TLS_PROBES: u32 = 6;
     /// The iterators that find connections open before the start
     pub const TASK_FILE: u32 = 7;
+    /// `skb_copy_datagram_iovec`
+    pub const SKB_COPY_DATAGRAM_IOVEC: u32 = 8;
     /// Number of hooks.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 /// Why something was lost; the index of a column in the map `DROPS`.
@@ -46,8 +48,10 @@ pub mod reason {
     /// The kernel skipped a program where a connection changed its state: a time, or who closed, is missing from
     /// its record.
     pub const STATE_UNSEEN: u32 = 9;
+    /// The kernel did not remove the entry of a connection that is over at the first attempt.
+    pub const ENTRY_STAYS: u32 = 10;
     /// Number of reasons.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 11;
 }
 
 /// Entries of the map `DROPS`.

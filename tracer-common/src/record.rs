@@ -231,6 +231,10 @@ pub struct ConnectionState {
     pub tcp_state: u8,
     /// Zero.
     pub padding: u8,
+    /// Behind the last byte of the server that was handed over, once this host has sent its FIN.
+    pub heard_seq: u32,
+    /// Zero.
+    pub padding2: u32,
     /// The turn under way, if `direction` is not [`direction::NONE`].
     pub current: Turn,
     /// Turns not yet handed over.
@@ -311,7 +315,7 @@ impl DecryptedReply {
 }
 
 /// Stands before the bytes of one inbound segment in the reply buffer. The segment starts with its
-/// TCP header.
+/// TCP header, unless [`WITHOUT_HEADER`] is set.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ReplySegment {
@@ -323,17 +327,20 @@ pub struct ReplySegment {
     pub offset: u32,
     /// Payload length on the wire.
     pub payload: u32,
-    /// Bytes of the segment that follow, TCP header included.
+    /// Bytes of the segment that follow.
     pub captured: u32,
-    /// [`flag::MIDSTREAM`] if the stream was not seen from its beginning.
+    /// [`flag::MIDSTREAM`] if the stream was not seen from its beginning; [`WITHOUT_HEADER`].
     pub flags: u32,
 }
+
+/// Bit of [`ReplySegment::flags`]: the kernel has taken the TCP header off already.
+pub const WITHOUT_HEADER: u32 = 1 << 8;
 
 const _: () = {
     assert!(TURN_BATCH.is_power_of_two());
     assert!(size_of::<Turn>() == 40);
     assert!(size_of::<TurnBatch>() == 32 + 40 * TURN_BATCH as usize);
-    assert!(size_of::<ConnectionState>() == 648);
+    assert!(size_of::<ConnectionState>() == 656);
     assert!(core::mem::offset_of!(ConnectionState, id) == 8);
     assert!(core::mem::offset_of!(ConnectionState, src) == 136);
     assert!(core::mem::offset_of!(ConnectionState, netns) == 168);

@@ -4,27 +4,24 @@
 //! so an entry has one writer at a time. The exception are `tls_column` and `tls_pieces`, which only the
 //! thread that reads from the TLS session writes.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::{
-        bpf_get_current_cgroup_id, bpf_get_smp_processor_id, bpf_ktime_get_boot_ns,
-        bpf_ktime_get_ns,
-    },
+use aya_ebpf::helpers::generated::{
+    bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ktime_get_ns,
 };
 use tracer_common::{
     config::setting,
-    counters::hook,
-    record::{
-        ConnectionState, Holder, IDLE_NS, Opened, OwnerChange, TURN_BATCH, Turn, direction, flag,
-        kind,
-    },
+    counters::{hook, reason},
+    record::{ConnectionState, Holder, IDLE_NS, Opened, TURN_BATCH, Turn, direction, flag, kind},
 };
 
 use crate::{
+    after_fin,
     config::{is_set, seconds},
-    emit, filter, maps,
+    emit, filter,
+    load::Load,
+    maps,
+    owner::{current_holder, is_kernel_thread, used_by_current},
     segment::tcp_flag,
-    sock::{Load, Sock, TcpSock, state},
+    sock::{Sock, TcpSock, state},
 };
 
 /// Now, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -37,9 +34,26 @@ pub(crate) fn now_ns() -> u64 {
 /// The state of a traced socket; `None` if it is not traced.
 #[inline(always)]
 pub(crate) fn get<'a>(key: u64) -> Option<&'a mut ConnectionState> {
+    entry(key).filter(|state| state.id != 0)
+}
+
+/// The entry of a socket, which may be that of a connection that was [forgotten](forget).
+#[inline(always)]
+pub(crate) fn entry<'a>(key: u64) -> Option<&'a mut ConnectionState> {
     // SAFETY: entries are preallocated, so the memory stays mapped while the program runs; the
     // socket's lock keeps other writers of this entry away.
     maps::CONNECTIONS.get_ptr_mut(key).map(|state| unsafe { &mut *state })
+}
+
+/// Lets go of the connection of the socket `key`. The kernel may refuse to remove an entry (a bucket of the table is
+/// in use on this processor: `htab_lock_bucket`); then it stands for no connection any more, and is removed when
+/// the socket is destroyed.
+#[inline(always)]
+pub(crate) fn forget(state: &mut ConnectionState, key: u64, hook: u32) {
+    state.id = 0;
+    if maps::CONNECTIONS.remove(key).is_err() {
+        emit::count_drop(hook, reason::ENTRY_STAYS);
+    }
 }
 
 /// The table of connections is full.
@@ -56,18 +70,21 @@ pub(crate) fn open<L: Load>(
     if let Some(previous) = previous {
         emit::closed(previous, hook::INET_SOCK_SET_STATE);
     }
+    if is_kernel_thread() {
+        return Ok(()); // a further path of an MPTCP connection: its client has a record of the first
+    }
     let key = sk.key();
     let Some(empty) = maps::EMPTY.get(0) else { return Ok(()) };
     if maps::CONNECTIONS.insert(key, empty, 0).is_err() {
         return Err(Full);
     }
-    let Some(entry) = get(key) else { return Ok(()) };
+    let Some(entry) = entry(key) else { return Ok(()) };
     describe(entry, sk, &current_holder());
     entry.tcp_state = state::SYN_SENT;
     if filter::passes(entry) {
         announce(entry);
     } else {
-        let _ = maps::CONNECTIONS.remove(key);
+        forget(entry, key, hook::INET_SOCK_SET_STATE);
     }
     Ok(())
 }
@@ -86,18 +103,6 @@ pub(crate) fn announce(state: &ConnectionState) {
 fn is_first_of(cgroup: u64) -> bool {
     // An LRU map: an insert cannot find it full.
     maps::CGROUPS.get_ptr(cgroup).is_none() && maps::CGROUPS.insert(cgroup, 1, 0).is_ok()
-}
-
-/// The current process, as the one that holds a connection.
-#[inline(always)]
-fn current_holder() -> Holder {
-    Holder {
-        // SAFETY: the helper has no preconditions.
-        cgroup: unsafe { bpf_get_current_cgroup_id() },
-        pid: current_process(),
-        uid: (bpf_get_current_uid_gid() & 0xffff_ffff) as u32,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    }
 }
 
 /// Fills an empty entry in with who holds the connection, from where to where it goes, and that it is seen
@@ -127,37 +132,6 @@ pub(crate) fn describe<L: Load>(state: &mut ConnectionState, sk: Sock<L>, holder
     state.batch.id = state.id;
 }
 
-#[inline(always)]
-pub(crate) fn current_process() -> u32 {
-    (bpf_get_current_pid_tgid() >> 32) as u32
-}
-
-/// Whether `pid` is the process that looks for open connections. While it looks at a file it holds it, so
-/// that a close may be carried out in its name.
-#[inline(always)]
-fn is_observer(pid: u32) -> bool {
-    maps::OBSERVER.get(0).is_some_and(|observer| *observer == pid)
-}
-
-/// Notes the current process as the one that uses the connection. Only for hooks that run in process
-/// context on behalf of that process.
-#[inline(always)]
-pub(crate) fn used_by_current(state: &mut ConnectionState, hook: u32) {
-    let pid = current_process();
-    if pid == state.owner || pid == 0 || is_observer(pid) {
-        return;
-    }
-    state.owner = pid;
-    let change = OwnerChange {
-        kind: kind::OWNER,
-        pid,
-        id: state.id,
-        time_ns: now_ns(),
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    };
-    emit::owner(&change, hook);
-}
-
 /// The handshake is complete.
 #[inline(always)]
 pub(crate) fn established<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>, now: u64) {
@@ -166,16 +140,23 @@ pub(crate) fn established<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>,
     state.last_data_ns = now;
     state.sport = tcp.sport();
     state.srtt_us = tcp.srtt_us();
-    state.turn_write_seq = tcp.write_seq();
-    state.turn_rcv_nxt = tcp.rcv_nxt();
-    state.first_rcv_nxt = state.turn_rcv_nxt;
+    state.first_rcv_nxt = tcp.rcv_nxt();
+    // Fast Open: a SYN with data. Nothing else can have been sent by now.
+    #[expect(clippy::cast_possible_truncation, reason = "of one segment")]
+    let early = tcp.bytes_sent() as u32;
+    let write_seq = tcp.write_seq().wrapping_sub(early);
+    if early == 0 {
+        (state.turn_write_seq, state.turn_rcv_nxt) = (write_seq, state.first_rcv_nxt);
+    } else {
+        start_turn(state, write_seq, state.first_rcv_nxt, state.start_ns);
+    }
 }
 
-/// The client is about to write.
+/// The client is about to write, or to be told that it cannot.
 #[inline(always)]
-pub(crate) fn client_write<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>) {
-    if state.established_ns == 0 {
-        return; // data in the SYN: the kernel calls again once established
+pub(crate) fn client_write<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>) {
+    if state.established_ns == 0 || !sk.takes_data() {
+        return; // nothing is sent, or with the SYN
     }
     used_by_current(state, hook::TCP_SENDMSG_LOCKED);
     if state.peer_fin_ns != 0 {
@@ -226,6 +207,7 @@ pub(crate) fn is_ipv4(state: &ConnectionState) -> bool {
 #[inline(always)]
 pub(crate) fn server_data<L: Load>(
     state: &mut ConnectionState,
+    sk: Sock<L>,
     tcp: TcpSock<L>,
     payload: u32,
     now: u64,
@@ -250,16 +232,30 @@ pub(crate) fn server_data<L: Load>(
     state.current.last_ns = now;
     state.last_data_ns = now;
     state.srtt_us = tcp.srtt_us();
-    count(state, tcp);
+    count(state, sk, tcp);
     state.bytes_received += u64::from(payload);
+}
+
+/// Payload bytes received in order since the connection was first seen; the kernel counts the FIN as one more.
+#[inline(always)]
+pub(crate) fn received<L: Load>(state: &ConnectionState, sk: Sock<L>, tcp: TcpSock<L>) -> u64 {
+    tcp.bytes_received()
+        .wrapping_sub(state.bytes_received_before)
+        .saturating_sub(u64::from(fin(sk)))
 }
 
 /// Takes the socket's counters, from when the connection was first seen.
 #[inline(always)]
-pub(crate) fn count<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L>) {
+pub(crate) fn count<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>) {
     state.retransmits = tcp.total_retrans().wrapping_sub(state.retransmits_before);
     state.bytes_sent = tcp.bytes_sent().wrapping_sub(state.bytes_sent_before);
-    state.bytes_received = tcp.bytes_received().wrapping_sub(state.bytes_received_before);
+    state.bytes_received = received(state, sk, tcp);
+}
+
+/// 1 if the server's FIN has arrived: it takes a sequence number.
+#[inline(always)]
+pub(crate) fn fin<L: Load>(sk: Sock<L>) -> u32 {
+    u32::from(sk.flag(|o| &o.sock_done_bit))
 }
 
 /// Finds a write that no hook reported (there is none on this kernel, or the data took a way past
@@ -288,6 +284,11 @@ fn begin_turn(state: &mut ConnectionState, write_seq: u32, rcv_nxt: u32, now: u6
         state.current.server_bytes = rcv_nxt.wrapping_sub(state.turn_rcv_nxt);
         keep_turn(state, hook);
     }
+    start_turn(state, write_seq, rcv_nxt, now);
+}
+
+#[inline(always)]
+fn start_turn(state: &mut ConnectionState, write_seq: u32, rcv_nxt: u32, now: u64) {
     state.current = Turn {
         start_ns: now,
         first_byte_ns: 0,
@@ -327,19 +328,20 @@ pub(crate) fn retransmitted<L: Load>(state: &mut ConnectionState, tcp: TcpSock<L
 /// Takes the counters as they stand; they are zeroed between CLOSE and destroy.
 #[inline(always)]
 pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L>, now: u64) {
-    let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
-    if state.local_fin_ns == 0 && state.established_ns != 0 {
+    let rcv_nxt = tcp.rcv_nxt().wrapping_sub(fin(sk));
+    if state.local_fin_ns != 0 {
+        after_fin::notice(state, sk, tcp, now);
+    } else if state.established_ns != 0 {
         notice_write(state, tcp, now, hook::INET_SOCK_SET_STATE);
         if state.direction == direction::CLIENT {
             state.current.client_bytes = tcp.write_seq().wrapping_sub(state.turn_write_seq);
         }
+        state.heard_seq = rcv_nxt;
     }
     if state.direction != direction::NONE {
-        state.current.server_bytes =
-            tcp.rcv_nxt().wrapping_sub(state.turn_rcv_nxt).wrapping_sub(fin);
+        state.current.server_bytes = rcv_nxt.wrapping_sub(state.turn_rcv_nxt);
     }
-    count(state, tcp);
-    state.bytes_received = state.bytes_received.saturating_sub(u64::from(fin));
+    count(state, sk, tcp);
     if sk.flag(|o| &o.sock_keepopen_bit) {
         state.flags |= flag::KEEPALIVE;
         let own = tcp.keepalive_time();
@@ -347,6 +349,21 @@ pub(crate) fn settle<L: Load>(state: &mut ConnectionState, sk: Sock<L>, tcp: Tcp
     } else {
         state.flags &= !flag::KEEPALIVE;
         state.keepalive_idle_s = 0;
+    }
+}
+
+/// Why the connect failed, if the socket has no error: the number of an error, or 0 if its application gave it up.
+/// `sk_err` is 0 also where `getsockopt(SO_ERROR)` has taken the error before the application closed, and where an
+/// ICMP error met a process that held the socket (`tcp_v4_err`, `tcp_v6_err`).
+#[inline(always)]
+pub(crate) fn connect_error<L: Load>(sk: Sock<L>, tcp: TcpSock<L>) -> u32 {
+    const EADDRNOTAVAIL: u32 = 99;
+    if tcp.segments_sent() == 0 {
+        return EADDRNOTAVAIL; // the state is SYN_SENT before a port is looked for (`tcp_v4_connect`)
+    }
+    match sk.soft_error() {
+        0 => sk.icmp_error(),
+        soft => soft,
     }
 }
 

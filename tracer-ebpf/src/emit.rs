@@ -17,9 +17,9 @@ use tracer_common::{
 
 use crate::{
     config::wake_bytes,
+    load::{Probed, Typed},
     maps::{self, Scratch},
     segment::Segment,
-    sock::{Probed, Typed},
 };
 
 /// Counts one loss.

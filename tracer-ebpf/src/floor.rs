@@ -17,6 +17,12 @@ fn inet_sock_set_state(_: BtfTracePointContext) -> i32 {
     0
 }
 
+/// As `hooks/skb_copy_datagram_iovec.rs`.
+#[btf_tracepoint(function = "skb_copy_datagram_iovec")]
+fn skb_copy_datagram_iovec(_: BtfTracePointContext) -> i32 {
+    0
+}
+
 /// As `hooks/tcp_destroy_sock.rs`.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn tcp_destroy_sock(_: BtfTracePointContext) -> i32 {

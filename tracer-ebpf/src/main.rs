@@ -11,12 +11,16 @@
 )]
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya pass the context by value")]
 
+mod after_fin;
 mod config;
 mod connection;
 mod emit;
 mod filter;
 mod hooks;
+mod load;
 mod maps;
+mod owner;
+mod replies;
 mod seed;
 mod segment;
 mod sock;

@@ -6,9 +6,12 @@
 //! socket and the insert, is told from a second look, and then single words are written that a hook
 //! would set to the same moment.
 
-use core::cmp::Ordering;
+use core::{cmp::Ordering, ffi::c_void};
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_jiffies64};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_jiffies64, bpf_seq_write},
+};
 use tracer_common::{
     counters::{hook, reason},
     record::{ConnectionState, Holder, Turn, direction, flag},
@@ -16,9 +19,12 @@ use tracer_common::{
 
 use crate::{
     config::{is_traced_port, tick_ns},
-    connection::{announce, count, current_process, describe, established, get, now_ns},
-    emit, filter, maps,
-    sock::{Sock, TcpSock, Typed, state},
+    connection::{announce, count, describe, established, fin, forget, get, now_ns},
+    emit, filter,
+    load::{Load as _, Typed},
+    maps,
+    owner::current_process,
+    sock::{Sock, TcpSock, state},
 };
 
 /// The entry that exists already has this error (`errno.h`).
@@ -30,6 +36,17 @@ pub(crate) fn observe() {
     if let Some(observer) = maps::OBSERVER.get_ptr_mut(0) {
         // SAFETY: the array has an entry 0, and an aligned word is written at once.
         unsafe { observer.write_volatile(current_process()) };
+    }
+}
+
+/// Has the reader of the iterator read `number`.
+#[inline(always)]
+pub(crate) fn tell(meta: *const c_void, number: u64) {
+    // SAFETY: the first member of `struct bpf_iter_meta` is the `seq_file`, by the interface of
+    // iterators; the number is eight bytes on this stack.
+    unsafe {
+        let seq: *mut c_void = Typed::load(meta, 0);
+        bpf_seq_write(seq.cast(), (&raw const number).cast(), 8);
     }
 }
 
@@ -99,7 +116,7 @@ pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
 #[inline(always)]
 fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8) {
     let now = entry.start_ns;
-    let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
+    let fin = fin(sk);
     let (local, peer) = fins(seen);
     let open = seen != state::SYN_SENT;
     entry.established_ns = if open { now } else { 0 };
@@ -114,6 +131,7 @@ fn measure(entry: &mut ConnectionState, sk: Sock<Typed>, tcp: TcpSock<Typed>, se
     entry.turn_write_seq = tcp.write_seq();
     entry.turn_rcv_nxt = tcp.rcv_nxt().wrapping_sub(fin);
     entry.first_rcv_nxt = entry.turn_rcv_nxt;
+    entry.heard_seq = entry.turn_rcv_nxt;
     entry.flags |= flag::MIDLIFE;
     if !open {
         return;
@@ -168,7 +186,7 @@ fn look_again(sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8, write_seq: u32, fi
     if state == state::CLOSE {
         // The hook at CLOSE comes before the state: it has found the entry, or will not come any more.
         if entry.closed_ns == 0 {
-            let _ = maps::CONNECTIONS.remove(sk.key());
+            forget(entry, sk.key(), hook::TASK_FILE);
         }
         return;
     }
@@ -185,9 +203,8 @@ fn look_again(sk: Sock<Typed>, tcp: TcpSock<Typed>, seen: u8, write_seq: u32, fi
     if local && entry.local_fin_ns == 0 {
         entry.local_fin_ns = now;
     }
-    let fin = u32::from(sk.flag(|o| &o.sock_done_bit));
-    if tcp.write_seq() != write_seq || tcp.rcv_nxt().wrapping_sub(fin) != first_rcv_nxt {
+    if tcp.write_seq() != write_seq || tcp.rcv_nxt().wrapping_sub(fin(sk)) != first_rcv_nxt {
         entry.last_data_ns = now;
-        count(entry, tcp);
+        count(entry, sk, tcp);
     }
 }

@@ -1,10 +1,13 @@
 //! What is read of a segment that arrived.
 
-use core::{ffi::c_void, marker::PhantomData};
+use core::{ffi::c_void, marker::PhantomData, ptr};
 
 use tracer_common::config::Offsets;
 
-use crate::sock::{Load, Probed, load_field};
+use crate::{
+    config::offset,
+    load::{Load, Probed, load_field},
+};
 
 /// Bits of [`Segment::flags`].
 pub(crate) mod tcp_flag {
@@ -40,6 +43,16 @@ impl<L: Load> Segment<L> {
         self.skb
     }
 
+    /// The socket whose segment it is; null for none.
+    #[inline(always)]
+    pub(crate) fn socket(self) -> *const c_void {
+        match offset(|o| &o.skb_sk) {
+            // SAFETY: the field is a pointer.
+            Some(offset) => unsafe { L::load(self.skb, offset) },
+            None => ptr::null(),
+        }
+    }
+
     /// Sequence number of the first byte.
     #[inline(always)]
     pub(crate) fn seq(self) -> u32 {
@@ -66,21 +79,26 @@ impl<L: Load> Segment<L> {
         unsafe { Probed::load(head as *const c_void, u32::from(network) + at) }
     }
 
+    /// Sequence number behind the last byte, and behind the FIN if there is one.
+    #[inline(always)]
+    pub(crate) fn end_seq(self) -> u32 {
+        self.field(|o| &o.cb_end_seq)
+    }
+
     /// Payload length in bytes.
     #[inline(always)]
     pub(crate) fn payload(self) -> u32 {
         let fin = self.flags() & tcp_flag::FIN;
-        self.field::<u32>(|o| &o.cb_end_seq).wrapping_sub(self.seq()).wrapping_sub(u32::from(fin))
+        self.end_seq().wrapping_sub(self.seq()).wrapping_sub(u32::from(fin))
     }
 
-    /// Length of TCP header and payload: the header is not yet pulled in `tcp_rcv_established`.
+    /// Length of TCP header and payload; without the header once the segment is queued.
     #[inline(always)]
     pub(crate) fn len(self) -> u32 {
         self.field(|o| &o.skb_len)
     }
 
-    /// Where the TCP header begins, and how much of header and payload lies there in one piece; the rest is
-    /// in page fragments.
+    /// Where that begins, and how much of it lies there in one piece; the rest is in page fragments.
     #[inline(always)]
     pub(crate) fn linear(self) -> (*const c_void, u32) {
         let data: usize = self.field(|o| &o.skb_data);

@@ -1,92 +1,13 @@
 //! Reads a `struct sock` and what is built on it, through offsets from the running kernel's BTF.
 
-use core::{ffi::c_void, marker::PhantomData, mem::MaybeUninit, ptr};
+use core::{ffi::c_void, marker::PhantomData};
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use tracer_common::config::Offsets;
 
-use crate::config::offset;
-
-/// How a kernel field is loaded.
-pub(crate) trait Load: Copy {
-    /// Reads a `T` at `base + offset`.
-    ///
-    /// # Safety
-    ///
-    /// `base` points to a live kernel object and `offset` is that of a `T` in it.
-    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T;
-
-    /// `sk` as a `tcp_sock`; null if it is none.
-    fn tcp_sock(sk: *const c_void) -> *const c_void;
-}
-
-/// A plain load, for programs whose arguments are typed by BTF (`tp_btf`, fentry): the verifier checks
-/// the offset against the type, and a fault reads as 0.
-#[derive(Clone, Copy)]
-pub(crate) struct Typed;
-
-/// Through `bpf_probe_read_kernel`, for programs whose arguments are bare numbers (raw tracepoint, kprobe).
-#[derive(Clone, Copy)]
-pub(crate) struct Probed;
-
-impl Load for Typed {
-    #[inline(always)]
-    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
-        // SAFETY: by the contract of `load`; the verifier makes this a load that cannot fault.
-        unsafe { ptr::read_volatile(base.byte_add(offset as usize).cast::<T>()) }
-    }
-
-    #[inline(always)]
-    fn tcp_sock(sk: *const c_void) -> *const c_void {
-        // SAFETY: the helper accepts any `sock_common` and tests protocol and state itself.
-        unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast_const().cast()
-    }
-}
-
-impl Load for Probed {
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the size of one integer")]
-    unsafe fn load<T: Copy>(base: *const c_void, offset: u32) -> T {
-        const { assert!(size_of::<T>() <= 8, "one integer") };
-        let mut value = MaybeUninit::<T>::zeroed();
-        // SAFETY: the destination is `size_of::<T>()` bytes on this stack; the helper reads the source
-        // safely and zeroes the destination if it cannot. Callers read integers only.
-        unsafe {
-            bpf_probe_read_kernel(
-                value.as_mut_ptr().cast(),
-                size_of::<T>() as u32,
-                base.byte_add(offset as usize),
-            );
-            value.assume_init()
-        }
-    }
-
-    #[inline(always)]
-    fn tcp_sock(sk: *const c_void) -> *const c_void {
-        const IPPROTO_TCP: u16 = 6;
-        // SAFETY: `sk` is a sock, and the field is a `u16` of it.
-        let protocol: u16 = unsafe { load_field::<Self, _>(sk, |o| &o.sk_protocol) };
-        // A tcp_sock begins with its sock.
-        if protocol == IPPROTO_TCP { sk } else { ptr::null() }
-    }
-}
-
-/// Reads the field that `field` picks; the default if this kernel does not have it.
-///
-/// # Safety
-///
-/// `base` points to a live kernel object that has this field, of type `T`.
-#[inline(always)]
-pub(crate) unsafe fn load_field<L: Load, T: Copy + Default>(
-    base: *const c_void,
-    field: fn(&Offsets) -> &u32,
-) -> T {
-    match offset(field) {
-        // SAFETY: by the contract of this function.
-        Some(offset) => unsafe { L::load(base, offset) },
-        None => T::default(),
-    }
-}
+use crate::{
+    config::offset,
+    load::{Load, Probed, load_field},
+};
 
 /// A socket of any kind.
 #[derive(Clone, Copy)]
@@ -121,6 +42,13 @@ impl<L: Load> Sock<L> {
         unsafe { load_field::<L, T>(self.ptr, field) }
     }
 
+    /// Whether it is a socket of MPTCP, which is none of TCP.
+    #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        const IPPROTO_MPTCP: u16 = 262; // include/uapi/linux/in.h
+        self.field::<u16>(|o| &o.sk_protocol) == IPPROTO_MPTCP
+    }
+
     /// Destination port, host byte order.
     #[inline(always)]
     pub(crate) fn dport(self) -> u16 {
@@ -143,6 +71,49 @@ impl<L: Load> Sock<L> {
     #[inline(always)]
     pub(crate) fn error(self) -> u32 {
         self.field(|o| &o.sk_err)
+    }
+
+    /// Whether the kernel takes data to send: `tcp_sendmsg_locked` refuses it where there is an error, and where
+    /// this host has closed.
+    #[inline(always)]
+    pub(crate) fn takes_data(self) -> bool {
+        matches!(self.state(), state::ESTABLISHED | state::CLOSE_WAIT) && self.error() == 0
+    }
+
+    /// Whether a process holds the socket (`lock_sock`). In softirq none does.
+    #[inline(always)]
+    pub(crate) fn is_held(self) -> bool {
+        self.field::<u32>(|o| &o.sk_lock_owned) != 0
+    }
+
+    /// Error number of the last ICMP error in the error queue: until somebody takes it from there, it outlasts
+    /// `getsockopt(SO_ERROR)`. 0 if there is none.
+    #[inline(always)]
+    pub(crate) fn icmp_error(self) -> u32 {
+        /// `SO_EE_ORIGIN_ICMP` and `SO_EE_ORIGIN_ICMP6` of `linux/errqueue.h`.
+        const ICMP: [u8; 2] = [2, 3];
+        /// Where `ee_origin` stands in `sock_extended_err`, behind `ee_errno`.
+        const ORIGIN: u32 = 4;
+        let (Some(queue), Some(error)) =
+            (offset(|o| &o.sk_error_queue_last), offset(|o| &o.cb_extended_error))
+        else {
+            return 0;
+        };
+        // SAFETY: the helper reads safely whatever stands there; an empty queue refers to itself, with a
+        // pointer where a packet has the address of the last before it.
+        unsafe {
+            let last: usize = Probed::load(self.ptr, queue);
+            let head = self.ptr as usize + queue as usize - size_of::<usize>();
+            if last == head {
+                return 0;
+            }
+            let last = last as *const c_void;
+            if ICMP.contains(&Probed::load(last, error + ORIGIN)) {
+                Probed::load(last, error)
+            } else {
+                0
+            }
+        }
     }
 
     /// `sk_err_soft`: what the path said that does not end the connection by itself.
@@ -251,6 +222,23 @@ impl<L: Load> TcpSock<L> {
         self.field(|o| &o.rcv_nxt)
     }
 
+    /// Whether the kernel may use a segment of `seq` and `end_seq`: `tcp_sequence`, and for data what
+    /// `tcp_data_queue` asks for.
+    #[inline(always)]
+    pub(crate) fn is_in_window(self, seq: u32, end_seq: u32) -> bool {
+        let wup: u32 = self.field(|o| &o.rcv_wup);
+        let end = wup.wrapping_add(self.field(|o| &o.rcv_wnd));
+        let old = end_seq.wrapping_sub(wup).cast_signed() < 0;
+        let ahead = seq.wrapping_sub(end).cast_signed() > 0;
+        !old && (!ahead || seq == self.rcv_nxt())
+    }
+
+    /// Segments sent, SYNs included.
+    #[inline(always)]
+    pub(crate) fn segments_sent(self) -> u32 {
+        self.field(|o| &o.segs_out)
+    }
+
     /// Smoothed round-trip time in microseconds.
     #[inline(always)]
     pub(crate) fn srtt_us(self) -> u32 {
@@ -297,6 +285,12 @@ impl<L: Load> TcpSock<L> {
     #[inline(always)]
     pub(crate) fn last_sent(self) -> u32 {
         self.field(|o| &o.lsndtime)
+    }
+
+    /// Whether it is a subflow of MPTCP.
+    #[inline(always)]
+    pub(crate) fn is_mptcp(self) -> bool {
+        self.field::<u8>(|o| &o.is_mptcp) != 0
     }
 
     /// Inode number of the socket as a file; `None` once its application has closed it.

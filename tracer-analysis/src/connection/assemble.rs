@@ -22,6 +22,9 @@ pub(super) fn assemble(
     context: &Context,
 ) -> Connection {
     entry.turns.finish(state);
+    if state.closed_ns != 0 {
+        entry.replies.end(state.bytes_received);
+    }
     let midlife = state.flags & flag::MIDLIFE != 0;
     // Of one that was opened before tracing began, the handshake may still be seen.
     let handshake_seen = !midlife || state.established_ns > state.start_ns;

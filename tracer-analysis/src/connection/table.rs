@@ -257,6 +257,19 @@ mod tests {
         assert_eq!(connection.lifetime_us, Some(10_000_001));
     }
 
+    #[test]
+    fn bytes_that_were_never_read_make_the_replies_unknown() {
+        let replies = |bytes_received| {
+            let mut table = table(1);
+            let segment = ReplySegment { id: 0xabc, payload: 9, ..ReplySegment::zeroed() };
+            table.reply(&segment, b"220 a.b\r\n");
+            let end = ConnectionState { bytes_received, ..state() };
+            table.close(&end, end.closed_ns).replies
+        };
+        assert_eq!(replies(9), Some([(220, 1)].into()));
+        assert_eq!(replies(17), None);
+    }
+
     /// First seen at 10 s, two seconds after the server's last word; used once again and left open.
     fn midlife() -> ConnectionState {
         let mut batch = TurnBatch { id: 0xabc, count: 1, ..TurnBatch::zeroed() };

@@ -20,7 +20,9 @@ use tracer_common::{
 use crate::{
     config::is_traced_port,
     connection, emit,
-    sock::{Load, Probed, Sock, TcpSock, Typed, state},
+    load::{Load, Probed, Typed},
+    owner,
+    sock::{Sock, TcpSock, state},
 };
 
 /// `(const struct sock *sk, int oldstate, int newstate)`
@@ -60,10 +62,17 @@ enum Run {
 
 #[inline(always)]
 fn state_set<L: Load>(sk: Sock<L>, old: u8, new: u8, run: Run) {
-    if !is_traced_port(sk.dport()) {
+    let is_traced = is_traced_port(sk.dport());
+    if !is_traced && new != state::SYN_SENT {
         return;
     }
     let entry = connection::get(sk.key());
+    if !is_traced {
+        if let Some(previous) = entry {
+            end(previous, sk.key()); // the socket of a connection that was ended without a close
+        }
+        return;
+    }
     if let (Run::Second, Some(connection)) = (run, &entry)
         && connection.tcp_state == new
     {
@@ -82,7 +91,17 @@ fn state_set<L: Load>(sk: Sock<L>, old: u8, new: u8, run: Run) {
         }
         connection.tcp_state = new;
         change(connection, sk, tcp, new);
+        if new == state::CLOSE && connection.established_ns == 0 {
+            end(connection, sk.key());
+        }
     }
+}
+
+/// Hands over a connection that nothing more can happen to, although its socket stays.
+#[inline(always)]
+fn end(connection: &mut ConnectionState, key: u64) {
+    emit::closed(connection, hook::INET_SOCK_SET_STATE);
+    connection::forget(connection, key, hook::INET_SOCK_SET_STATE);
 }
 
 #[inline(always)]
@@ -96,7 +115,7 @@ fn change<L: Load>(connection: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L
     match new {
         state::FIN_WAIT1 | state::LAST_ACK => {
             // Both are set by `tcp_close` and `tcp_shutdown` only, in the process that closes.
-            connection::used_by_current(connection, hook::INET_SOCK_SET_STATE);
+            owner::used_by_current(connection, hook::INET_SOCK_SET_STATE);
             connection::local_close(connection, sk, tcp);
             connection.local_fin_ns = now;
         }
@@ -105,7 +124,10 @@ fn change<L: Load>(connection: &mut ConnectionState, sk: Sock<L>, tcp: TcpSock<L
             if connection.local_fin_ns == 0 {
                 connection::local_close(connection, sk, tcp);
             }
-            let errno = sk.error();
+            let errno = match sk.error() {
+                0 if connection.established_ns == 0 => connection::connect_error(sk, tcp),
+                errno => errno,
+            };
             if errno != 0 {
                 connection.errno = errno;
             }

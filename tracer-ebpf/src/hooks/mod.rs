@@ -2,6 +2,7 @@
 
 mod inet_sk_error_report;
 mod inet_sock_set_state;
+mod skb_copy_datagram_iovec;
 mod task_file;
 mod tcp;
 mod tcp_connect;

@@ -3,7 +3,8 @@
 //! Runs in our own process, which reads it, once per file; in all network namespaces; since Linux 5.8, with
 //! `bpf_sock_from_file` since 5.11. The kernel holds the file meanwhile: the socket cannot be closed, so it
 //! cannot be destroyed before its entry is made. A socket that several processes hold is met several times; the
-//! first that passes the filters becomes its owner, in the order of process ids.
+//! first that passes the filters becomes its owner, in the order of process ids. The connection of an MPTCP socket is that
+//! of its first subflow, which has no file: the iterator `tcp` finds it, and here it is only said that there is one.
 
 use core::ffi::c_void;
 
@@ -12,8 +13,9 @@ use tracer_common::{config::Offsets, record::Holder};
 
 use crate::{
     config::offset,
+    load::{Load, Probed, Typed},
     seed,
-    sock::{Load, Probed, Sock, Typed},
+    sock::Sock,
 };
 
 /// `struct bpf_iter__task_file`, each member in eight bytes.
@@ -46,11 +48,15 @@ extern "C" fn task_file(context: *const Context) -> i32 {
         return 0;
     }
     let sk = Sock::<Typed>::new(sk);
-    if seed::is_wanted(sk)
-        && let Some(tcp) = sk.tcp()
-    {
+    if !seed::is_wanted(sk) {
+        return 0;
+    }
+    if let Some(tcp) = sk.tcp() {
         seed::observe();
         seed::seed(sk, tcp, &holder(task));
+    } else if sk.is_mptcp() {
+        // SAFETY: the kernel passes such a context.
+        seed::tell(unsafe { (*context).meta }, 1);
     }
     0
 }

@@ -12,8 +12,9 @@ use tracer_common::counters::{hook, reason};
 
 use crate::{
     config::is_traced_port,
-    connection, emit, maps,
-    sock::{Load, Probed, Sock, Typed},
+    connection, emit,
+    load::{Load, Probed, Typed},
+    sock::Sock,
 };
 
 /// `(struct sock *sk)`
@@ -36,13 +37,14 @@ fn end<L: Load>(sk: Sock<L>) {
     if dport != 0 && !is_traced_port(dport) {
         return;
     }
-    if let Some(connection) = connection::get(sk.key()) {
+    let Some(connection) = connection::entry(sk.key()) else { return };
+    if connection.id != 0 {
         if connection.closed_ns == 0 {
             // Every socket is in the state CLOSE here (`inet_csk_destroy_sock`).
             emit::count_drop(hook::INET_SOCK_SET_STATE, reason::STATE_UNSEEN);
             connection.closed_ns = connection::now_ns();
         }
         emit::closed(connection, hook::TCP_DESTROY_SOCK);
-        let _ = maps::CONNECTIONS.remove(sk.key());
     }
+    connection::forget(connection, sk.key(), hook::TCP_DESTROY_SOCK);
 }

@@ -1,7 +1,7 @@
 //! Tracepoint `tcp:tcp_probe`: data from the server, and the FIN or reset that ends it.
 //!
 //! Fired by the first statement of `tcp_rcv_established`, once per inbound segment while ESTABLISHED,
-//! before any validation; since Linux 4.16. In softirq, or in the process that releases the socket lock
+//! before any validation, so the window is tested here; since Linux 4.16. In softirq, or in the process that releases the socket lock
 //! when the segment had to wait in the backlog (the time is then late by microseconds). A reset passes
 //! here on its way to `tcp_reset`, whose own tracepoint does not have the packet. In other states than
 //! ESTABLISHED nothing passes.
@@ -13,14 +13,16 @@ use aya_ebpf::{
 };
 use tracer_common::{
     counters::hook,
-    record::{ConnectionState, ReplySegment, flag},
+    record::{ConnectionState, ReplySegment},
 };
 
 use crate::{
     config::is_traced_port,
-    connection, emit, maps,
+    connection, emit,
+    load::{Load, Probed, Typed},
+    replies,
     segment::{Segment, tcp_flag},
-    sock::{Load, Probed, Sock, TcpSock, Typed},
+    sock::{Sock, TcpSock},
 };
 
 /// `(struct sock *sk, struct sk_buff *skb)`
@@ -53,17 +55,17 @@ fn arrived<L: Load>(
     if payload == 0 && !closing {
         return; // an acknowledgement
     }
-    if let Some(connection) = connection::get(sk.key()) {
+    if let Some(connection) = connection::get(sk.key())
+        && let Some(tcp) = sk.tcp()
+        && tcp.is_in_window(segment.seq(), segment.end_seq())
+    {
         if closing {
             let ttl = segment.ttl(connection::is_ipv4(connection));
             connection::closing_segment(connection, flags, ttl);
         }
         // What a reset carries is text about it (RFC 9293 section 3.5.3).
-        if payload != 0
-            && flags & tcp_flag::RST == 0
-            && let Some(tcp) = sk.tcp()
-        {
-            data(connection, tcp, segment, hand_over);
+        if payload != 0 && flags & tcp_flag::RST == 0 {
+            data(connection, sk, tcp, segment, hand_over);
         }
     }
 }
@@ -71,6 +73,7 @@ fn arrived<L: Load>(
 #[inline(always)]
 fn data<L: Load>(
     connection: &mut ConnectionState,
+    sk: Sock<L>,
     tcp: TcpSock<L>,
     segment: Segment<L>,
     hand_over: impl Fn(Segment<L>, ReplySegment, u32),
@@ -82,21 +85,7 @@ fn data<L: Load>(
     }
     let now = connection::now_ns();
     let payload_new = if new < payload { new } else { payload };
-    connection::server_data(connection, tcp, payload_new, now);
+    connection::server_data(connection, sk, tcp, payload_new, now);
     connection::data_ttl(connection, segment.ttl(connection::is_ipv4(connection)));
-    if connection.flags & flag::REPLIES != 0 {
-        if maps::STOPPED.get_ptr(connection.id).is_some() {
-            connection.flags &= !flag::REPLIES;
-            return;
-        }
-        let meta = ReplySegment {
-            id: connection.id,
-            time_ns: now,
-            offset: seq.wrapping_sub(connection.first_rcv_nxt),
-            payload,
-            captured: 0,
-            flags: u32::from(connection.flags & flag::MIDSTREAM),
-        };
-        hand_over(segment, meta, hook::TCP_PROBE);
-    }
+    replies::hand_over(connection, segment, now, 0, hand_over, hook::TCP_PROBE);
 }

@@ -11,7 +11,8 @@ use aya_ebpf::{
 use crate::{
     config::is_traced_port,
     connection,
-    sock::{Load, Probed, Sock, Typed},
+    load::{Load, Probed, Typed},
+    sock::Sock,
 };
 
 /// `(struct sock *sk)`

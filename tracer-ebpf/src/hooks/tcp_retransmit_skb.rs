@@ -13,7 +13,8 @@ use aya_ebpf::{
 use crate::{
     config::is_traced_port,
     connection,
-    sock::{Load, Probed, Sock, Typed},
+    load::{Load, Probed, Typed},
+    sock::Sock,
 };
 
 /// `(const struct sock *sk, const struct sk_buff *skb)`, since 6.17 with an error behind

@@ -2,8 +2,8 @@
 //!
 //! The tracepoint `tcp:tcp_sendmsg_locked` (since Linux 6.16) fires in each round of the copy loop,
 //! before the copy. Older kernels: fentry on the function of that name, then kprobe; they fire once per
-//! call. In process context with the socket locked. Only the socket and the length are read, never the
-//! data. Without any of the three, `write_seq` seen at `tcp_probe` tells that there was a write.
+//! call, and before the kernel tests whether it takes data at all, so that is tested here. In process context with the
+//! socket locked. Only the socket and the length are read, never the data. Without any of the three, `write_seq` seen at `tcp_probe` tells that there was a write.
 
 use core::ffi::c_void;
 
@@ -15,7 +15,8 @@ use aya_ebpf::{
 use crate::{
     config::is_traced_port,
     connection,
-    sock::{Load, Probed, Sock, Typed},
+    load::{Load, Probed, Typed},
+    sock::Sock,
 };
 
 /// `(const struct sock *sk, const struct msghdr *msg, const struct sk_buff *skb, int size_goal)`
@@ -58,6 +59,6 @@ fn write<L: Load>(sk: Sock<L>) {
         && let Some(connection) = connection::get(sk.key())
         && let Some(tcp) = sk.tcp()
     {
-        connection::client_write(connection, tcp);
+        connection::client_write(connection, sk, tcp);
     }
 }

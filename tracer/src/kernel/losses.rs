@@ -32,7 +32,7 @@ impl Kernel {
         for (name, program) in ebpf.programs() {
             let symbol = match name {
                 name if tls_probes::PROGRAMS.contains(&name) => tls_probes::HOOK,
-                name if name == probe::seed::NEXT => probe::seed::HOOK,
+                probe::seed::NEXT | probe::seed::MPTCP => probe::seed::HOOK,
                 name => hook_of(name),
             };
             if let Ok(loaded) = program.fd() {
@@ -70,6 +70,7 @@ impl Kernel {
             (hook::TCP_SENDMSG_LOCKED, "tcp_sendmsg_locked"),
             (hook::TCP_RCV_SPACE_ADJUST, "tcp_rcv_space_adjust"),
             (hook::TCP_RETRANSMIT_SKB, "tcp_retransmit_skb"),
+            (hook::SKB_COPY_DATAGRAM_IOVEC, "skb_copy_datagram_iovec"),
             (hook::TLS_PROBES, tls_probes::HOOK),
             (hook::TASK_FILE, probe::seed::HOOK),
         ];

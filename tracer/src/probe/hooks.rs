@@ -57,7 +57,8 @@ pub(super) struct Fact {
 impl Fact {
     /// What a hook of this kind leaves out.
     pub(super) fn shortfall(&self, kind: Kind) -> Option<&'static str> {
-        (self.hook == "tcp_probe" && kind == RawTp).then_some(
+        let hands_over = ["tcp_probe", "skb_copy_datagram_iovec"].contains(&self.hook);
+        (hands_over && kind == RawTp).then_some(
             "replies only as far as they stand in the linear part of a packet: with many network cards all, \
              on loopback and veth none; where they are missing, codes and messages are unknown",
         )
@@ -72,7 +73,7 @@ impl Fact {
 use Kind::{Fentry, Kprobe, RawTp, TpBtf};
 
 /// Every fact. The order is that of attaching: destroy before anything that makes entries.
-pub(super) const FACTS: [Fact; 10] = [
+pub(super) const FACTS: [Fact; 11] = [
     Fact {
         hook: "tcp_destroy_sock",
         records: "end of the record",
@@ -103,6 +104,12 @@ pub(super) const FACTS: [Fact; 10] = [
         records: "owner of the connection",
         programs: &[(TpBtf, "tcp_rcv_space_adjust"), (RawTp, "tcp_rcv_space_adjust_raw")],
         otherwise: Otherwise::Coarser("processes that write or close, not those that only read"),
+    },
+    Fact {
+        hook: "skb_copy_datagram_iovec",
+        records: "replies after our FIN",
+        programs: &[(TpBtf, "skb_copy_datagram_iovec"), (RawTp, "skb_copy_datagram_iovec_raw")],
+        otherwise: Otherwise::Coarser("their bytes, counted at the next change of state"),
     },
     Fact {
         hook: "tcp_receive_reset",

@@ -40,6 +40,8 @@ const NOBODY: Holder = Holder { cgroup: 0, pid: 0, uid: 0, comm: [0; 16] };
 pub(crate) const HOOK: &str = "task_file";
 /// The program that is next best.
 pub(crate) const NEXT: &str = "tcp";
+/// The program for connections of MPTCP, which the best one does not find.
+pub(crate) const MPTCP: &str = "tcp_mptcp";
 /// What it records.
 const FACT: &str = "connections open before the start";
 /// How often each place is looked at. A socket that is passed on meanwhile, from a process that was still to
@@ -72,14 +74,20 @@ pub(crate) fn seed(ebpf: &mut Ebpf, btf: Option<&Btf>, settings: &Settings) -> H
         Some(SeedBy::Tcp) => Err("not wanted".to_owned()),
         _ => by_files(ebpf, btf),
     };
-    let Err(reason) = by_files else {
-        status.program = Some("iter".into());
-        return status;
+    let reason = match by_files {
+        Ok(has_mptcp) => {
+            status.program = Some("iter".into());
+            if has_mptcp && let Err(error) = by_namespaces(ebpf, btf, settings, MPTCP) {
+                status.reason = Some(format!("those of MPTCP are not recorded: {error:#}"));
+            }
+            return status;
+        }
+        Err(reason) => reason,
     };
     if settings.seed_by == Some(SeedBy::TaskFile) {
         return unavailable(status, &reason);
     }
-    match by_namespaces(ebpf, btf, settings) {
+    match by_namespaces(ebpf, btf, settings, NEXT) {
         Ok(looked_at) => {
             status.state = HookState::Fallback;
             status.program = Some("iter".into());
@@ -96,29 +104,32 @@ fn unavailable(mut status: HookStatus, reason: &str) -> HookStatus {
     status
 }
 
-/// Looks at the open files of all processes, in all namespaces.
-fn by_files(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), String> {
-    load(ebpf, btf, HOOK).map_err(|error| cause(&error))?;
+/// Looks at the open files of all processes, in all namespaces. Says whether there are connections of MPTCP.
+fn by_files(ebpf: &mut Ebpf, btf: &Btf) -> Result<bool, String> {
+    load(ebpf, btf, HOOK, HOOK).map_err(|error| cause(&error))?;
+    let mut has_mptcp = false;
     for _ in 0..LOOKS {
         let link = attach(ebpf, HOOK).map_err(|error| cause(&error))?;
         let file = link.into_file().map_err(|error| innermost(&error))?;
-        read_to_end(file).map_err(|error| format!("the iterator fails: {error}"))?;
+        let told = read_to_end(file).map_err(|error| format!("the iterator fails: {error}"))?;
+        has_mptcp |= !told.is_empty();
         if has_lost(ebpf) {
             break;
         }
     }
-    Ok(())
+    Ok(has_mptcp)
 }
 
-/// Looks at the sockets of each network namespace that can be found and entered. Says what was looked at.
-fn by_namespaces(ebpf: &mut Ebpf, btf: &Btf, settings: &Settings) -> Result<String> {
+/// Looks at the sockets of each network namespace that can be found and entered, with `program`. Says what was
+/// looked at.
+fn by_namespaces(ebpf: &mut Ebpf, btf: &Btf, settings: &Settings, program: &str) -> Result<String> {
     let map = ebpf.take_map("HOLDERS").context("the BPF object has no map HOLDERS")?;
     let mut map: HolderMap = HashMap::try_from(map)?;
-    load(ebpf, btf, NEXT).map_err(|error| anyhow!(cause(&error)))?;
+    load(ebpf, btf, program, NEXT).map_err(|error| anyhow!(cause(&error)))?;
     let found = namespaces::all(&settings.netns);
     let (mut looked_at, mut refused) = (0, None);
     for namespace in &found {
-        match (0..LOOKS).try_for_each(|_| look_at(ebpf, &mut map, namespace, settings)) {
+        match (0..LOOKS).try_for_each(|_| look_at(ebpf, &mut map, namespace, settings, program)) {
             Ok(()) => looked_at += 1,
             Err(error) => refused = Some(error),
         }
@@ -139,12 +150,13 @@ fn look_at(
     map: &mut HolderMap,
     namespace: &Namespace,
     settings: &Settings,
+    program: &str,
 ) -> Result<()> {
     for search in 1..=SEARCHES {
         if has_lost(ebpf) {
             break;
         }
-        let sockets = read_within(ebpf, namespace)?;
+        let sockets = read_within(ebpf, namespace, program)?;
         let sockets = sockets.chunks_exact(8).filter_map(|it| it.try_into().ok());
         let sockets: HashSet<u64> = sockets.map(u64::from_ne_bytes).take(HOLDERS).collect();
         if sockets.is_empty() {
@@ -160,7 +172,7 @@ fn look_at(
             map.insert(socket, bytemuck::cast::<Holder, HolderBytes>(*holder), 0)?;
         }
         if !holders.is_empty() {
-            read_within(ebpf, namespace)?;
+            read_within(ebpf, namespace, program)?;
         }
         for socket in holders.keys() {
             map.remove(socket)?;
@@ -169,15 +181,16 @@ fn look_at(
     Ok(())
 }
 
-fn read_within(ebpf: &mut Ebpf, namespace: &Namespace) -> Result<Vec<u8>> {
-    let link = attach(ebpf, NEXT).map_err(|error| anyhow!(cause(&error)))?;
+fn read_within(ebpf: &mut Ebpf, namespace: &Namespace, program: &str) -> Result<Vec<u8>> {
+    let link = attach(ebpf, program).map_err(|error| anyhow!(cause(&error)))?;
     // The iterator belongs to the namespace in which it is opened, whoever reads it.
     let open = || link.into_file().map_err(|error| anyhow!(innermost(&error)));
     read_to_end(namespace.enter(open)?).context("the iterator fails")
 }
 
-fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
-    program(ebpf, name)?.load(name, btf)
+/// Loads the program `name` for the iterator `kind`.
+fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str) -> Result<(), ProgramError> {
+    program(ebpf, name)?.load(kind, btf)
 }
 
 fn attach(ebpf: &mut Ebpf, name: &str) -> Result<IterLink, ProgramError> {

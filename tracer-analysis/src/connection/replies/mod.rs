@@ -174,6 +174,13 @@ impl Replies {
         }
     }
 
+    /// The connection has ended, after so many bytes of the server: what was not read by now never will be.
+    pub(super) fn end(&mut self, bytes_received: u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "as the places in the stream")]
+        let end = bytes_received as u32;
+        self.incomplete |= self.tls.is_none() && end.wrapping_sub(self.next).cast_signed() > 0;
+    }
+
     /// Takes the next turn. May come before or after the replies to it.
     pub(super) fn turn(&mut self, turn: &Turn) {
         if self.tls_ns.is_none_or(|tls_ns| turn.start_ns <= tls_ns) {
