@@ -346,12 +346,13 @@ impl Connection {
     }
 
     /// Whether the connect ended on this side, so that it says nothing about the server or the path: no
-    /// source port was free, or this host lacked something else; or the application gave up before a SYN and the
-    /// next one had time to be answered. Clients that try both families at once do that after 250 ms
-    /// (RFC 8305 section 5), which is shorter than many a path.
+    /// source port was free, or this host lacked something else; or the application gave up before an answer
+    /// had time to come. Clients that try both families at once give the slower one up after 250 ms (RFC 8305
+    /// section 5), which is shorter than many a path.
     pub fn connect_ended_here(&self) -> bool {
-        /// The first SYN is sent again after 1 s (RFC 6298), and that one after 2 s.
-        const PATIENCE_US: u64 = 3_000_000;
+        /// TCP itself gives an answer 1 s before it sends the SYN again, because hardly any path takes longer
+        /// (RFC 6298 appendix A); half a second for clients with a timeout of just that.
+        const PATIENCE_US: u64 = 1_500_000;
         if !self.failed() {
             return false;
         }

@@ -22,7 +22,7 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         (sum(|it| it.opened), sum(|it| it.refused), sum(|it| it.carrying));
     let summary = format!(
         "Up to {peak} connections per minute instead of {}, but no more mail: {refused} of {opened} were \
-         turned away, {carrying} carried a message. Each retry is a new connection.",
+         refused, {carrying} carried a message. Each retry is a new connection.",
         usual.opened,
     );
     let confidence = if storm.len() > MINUTES { Confidence::High } else { Confidence::Medium };

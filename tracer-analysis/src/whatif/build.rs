@@ -44,7 +44,8 @@ impl WhatIf {
         let groups = demand.groups(by);
         let mut destinations: Vec<Destination> =
             groups.into_iter().map(|(key, cells)| destination(key, &cells, &context)).collect();
-        let totals = total(&destinations, &context);
+        let mut totals = total(&destinations, &context);
+        destinations.iter_mut().chain([&mut totals]).for_each(Destination::keep_what_fits);
         destinations.sort_by_cached_key(|one| {
             let best = one.policies.iter().map(|it| it.if_path_survives.saved_connections).max();
             (std::cmp::Reverse(best), std::cmp::Reverse(one.messages.replayed), one.key.clone())
@@ -64,6 +65,16 @@ impl WhatIf {
             },
             totals,
             destinations,
+        }
+    }
+}
+
+impl Destination {
+    /// Predicts nothing where the model does not even reproduce what ran.
+    fn keep_what_fits(&mut self) {
+        if self.as_it_ran.is_some_and(|ran| !ran.reproduces) {
+            self.policies.clear();
+            self.curve.clear();
         }
     }
 }

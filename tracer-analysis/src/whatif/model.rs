@@ -73,9 +73,10 @@ pub struct Destination {
     pub set_up: SetUp,
     /// What the path does to idle connections; `null` for all destinations together.
     pub path: Option<PathSummary>,
-    /// What each policy would have needed.
+    /// What each policy would have needed; empty if the replay of what ran is not
+    /// [confirmed](AsItRan::reproduces).
     pub policies: Vec<PolicyOutcome>,
-    /// Connections over cache time, for a drawing.
+    /// Connections over cache time, for a drawing; empty like `policies`.
     pub curve: Vec<CurvePoint>,
 }
 

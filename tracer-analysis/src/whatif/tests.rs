@@ -163,16 +163,28 @@ fn the_policy_that_ran_is_found_and_reproduced() {
 }
 
 #[test]
-fn a_model_that_does_not_fit_says_so() {
+fn a_model_that_does_not_fit_says_so_and_predicts_nothing() {
     // Kept for ten seconds and never used again, although there was a message every three.
     let refused = |i: i64| Connection {
         end_idle_us: Some(10 * SECOND),
         ..carrying(i * 3_000_000, &[[100_000, 200_000]], 10_201_000)
     };
-    let answer = what_if(&(0..20).map(refused).collect::<Vec<_>>(), &[]);
+    let unused: Vec<_> = (0..20).map(refused).collect();
+    let answer = what_if(&unused, &[10 * SECOND]);
     let ran = answer.destinations[0].as_it_ran.unwrap();
     assert_eq!((ran.connections, ran.reproduces), (1, false));
     assert!((ran.difference + 0.95).abs() < 1e-9);
+    for of in [&answer.destinations[0], &answer.totals] {
+        assert_eq!((&of.policies[..], &of.curve[..]), (&[][..], &[][..]), "{}", of.key);
+    }
+    // It comes after those of which something can be said, however much it seemed to save.
+    let dst: std::net::IpAddr = "192.0.2.9".parse().unwrap();
+    let kept = kept_too_short().into_iter().map(|it| Connection { dst, ..it });
+    let both: Vec<_> = unused.into_iter().chain(kept).collect();
+    let answer = what_if(&both, &[10 * SECOND]);
+    let [first, last] = &answer.destinations[..] else { panic!("two destinations") };
+    assert_eq!((first.key.as_str(), first.policies.len()), ("192.0.2.9", 1));
+    assert_eq!((last.policies.len(), last.curve.len()), (0, 0));
 }
 
 #[test]

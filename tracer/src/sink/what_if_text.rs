@@ -152,8 +152,8 @@ pub(super) fn ran_words(ran: &AsItRan, observed: u64) -> String {
     let verdict = if ran.reproduces {
         "the model fits"
     } else {
-        "the model does not fit; something else decides when connections are used again, so do not \
-         rely on what follows"
+        "the model does not fit; something else decides when connections are used again, so nothing is \
+         predicted"
     };
     format!(
         "{kept}the replay needs {}, {} observed ({:+.1} %): {verdict}",

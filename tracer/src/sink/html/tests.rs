@@ -116,10 +116,11 @@ fn hostile_text_is_only_text() {
     all.extend((0..30).map(|n| Connection {
         banner_code: Some(421),
         end_cause: EndCause::PeerFin,
-        ..connection("192.0.2.1", Some(HOSTILE), n, 1)
+        ..connection("192.0.2.1", Some(&format!("{HOSTILE}.example")), n, 1)
     }));
     let mut report = report(&all, GroupBy::Host, context);
-    for verdict in &mut report.verdicts {
+    let found = report.findings.iter_mut().map(|finding| &mut finding.verdict);
+    for verdict in report.verdicts.iter_mut().chain(found) {
         verdict.summary.push_str(HOSTILE);
         verdict.advice.iter_mut().for_each(|advice| advice.text.push_str(HOSTILE));
     }

@@ -57,11 +57,11 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 #[test]
 fn names_from_the_network_are_escaped() {
     let mut fold = SteadyFold::new(GroupBy::Host, 10);
-    let hostile = "a\"} 1\n# EOF\nx{\\b\u{7}ü";
+    let hostile = "a\"} 1\n# EOF\nx{\\b\u{7}ü.example";
     fold.add(&connection(&[("banner_host", hostile.into())]), None);
     let text = exposition(&fold, &Trust::default()).text(Dialect::OpenMetrics);
     let found = lines(&text, "smtptrace_died_total");
-    let escaped = r#"a\"} 1\\x0a# eof\\x0ax{\\\\b\\x07\\u{fc}"#;
+    let escaped = r#"a\"} 1\\x0a# eof\\x0ax{\\\\b\\x07\\u{fc}.example"#;
     assert_eq!(found, [format!("smtptrace_died_total{{destination=\"{escaped}\"}} 0")]);
     assert_eq!(text.matches("\n# EOF").count(), 1);
     assert!(text.ends_with("\n# EOF\n"));
