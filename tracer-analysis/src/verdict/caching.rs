@@ -74,8 +74,8 @@ fn ineffective(group: &Group, ratio: f64) -> Verdict {
         in_words(saved),
     );
     let code = Code::CachingIneffective;
-    let severity = harm(group);
-    let verdict = Verdict::new(code, severity, counted(group), &group.key, summary);
+    // It does no harm: mail that is refused because there are too many connections has a verdict of its own.
+    let verdict = Verdict::new(code, Severity::Info, counted(group), &group.key, summary);
     use_again(with_missed(with_counts(verdict, group), group), group)
 }
 
@@ -90,16 +90,9 @@ fn reuse_missed(group: &Group) -> Verdict {
         Arrivals::KEEPABLE_S,
         in_words(saved),
     );
-    let severity = harm(group);
-    let verdict = Verdict::new(Code::ReuseMissed, severity, counted(group), &group.key, summary);
+    let verdict =
+        Verdict::new(Code::ReuseMissed, Severity::Info, counted(group), &group.key, summary);
     use_again(with_missed(with_counts(verdict, group), group), group)
-}
-
-/// Connections that could have been saved do no harm by themselves; they do where the server refuses some.
-fn harm(group: &Group) -> Severity {
-    let throttling = &group.all.throttling;
-    let refused = throttling.count(Reception::Refused) + throttling.refused_later;
-    if refused >= FEWEST { Severity::Warning } else { Severity::Info }
 }
 
 fn cannot_tell(group: &Group, ratio: f64) -> Verdict {

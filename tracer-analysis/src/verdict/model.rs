@@ -99,9 +99,9 @@ pub enum Severity {
     Ok,
     /// Worth knowing; nothing has to be done.
     Info,
-    /// Mail is delayed, or costs more than it has to.
+    /// Mail is delayed, or some of it is refused.
     Warning,
-    /// Mail is refused or lost time on every delivery.
+    /// Most mail is refused, or every delivery loses time.
     Critical,
 }
 

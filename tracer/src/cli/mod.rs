@@ -221,9 +221,9 @@ pub(crate) struct FailOn {
 pub(crate) enum Severity {
     /// Worth knowing
     Info,
-    /// Mail is delayed, or costs more than it has to
+    /// Mail is delayed, or some of it is refused
     Warning,
-    /// Mail is refused, or every delivery loses time
+    /// Most mail is refused, or every delivery loses time
     Critical,
 }
 

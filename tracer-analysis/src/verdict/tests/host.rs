@@ -126,10 +126,13 @@ fn a_host_without_harm_has_no_warning() {
     assert_eq!(caching.severity, Severity::Info);
     assert!(caching.summary.contains("opening them took about 3 s"), "{}", caching.summary);
     assert!(verdicts.iter().all(|it| it.severity < Severity::Warning), "{verdicts:#?}");
-    // Where the server refuses some because they are too many, it does harm.
+    // Where the server refuses some, that is the harm, and comes first.
     let all: Vec<_> = all.into_iter().chain((0..6).map(|n| refused(n * 30 * S))).collect();
     let verdicts = super::verdicts(&all);
-    assert_eq!(find(&verdicts, Code::CachingIneffective).unwrap().severity, Severity::Warning);
+    let severities: Vec<_> = verdicts.iter().map(|it| (it.code, it.severity)).take(2).collect();
+    let expected =
+        [(Code::Throttled, Severity::Warning), (Code::CachingIneffective, Severity::Info)];
+    assert_eq!(severities, expected);
 }
 
 #[test]

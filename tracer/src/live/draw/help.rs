@@ -21,8 +21,8 @@ const MEANINGS: &[&str] = &[
     "failed: never established; died: reset, timed out or without an answer;",
     "messages, reuse, greetings: of connections that ended; -: not known;",
     "+: more, because not all open connections were looked at.",
-    "Verdicts: CRIT mail is refused or loses time, WARN it costs more than it has",
-    "to, info worth knowing, ok as it should be.",
+    "Verdicts: CRIT most mail is refused or loses time, WARN some is refused or",
+    "delayed, info worth knowing, ok as it should be.",
 ];
 
 /// The whole screen.
