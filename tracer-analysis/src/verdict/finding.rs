@@ -60,11 +60,15 @@ impl Finding {
     }
 
     /// Whether a verdict has the same cause: the same code and severity, and the same to be done about it. A
-    /// bound may differ.
-    fn explains(&self, other: &Verdict) -> bool {
+    /// bound may differ. That on the whole host is about its destinations where one bound is to hold for all;
+    /// else it is about sums.
+    fn explains(&self, other: &Verdict, total: &str) -> bool {
         let known = &self.verdict;
+        let apart = (known.destination == total) != (other.destination == total);
+        let has_bound = |it: &Verdict| it.advice.iter().any(|advice| advice.bound.is_some());
         (known.code, known.severity) == (other.code, other.severity)
             && fixed(known).eq(fixed(other))
+            && (!apart || has_bound(known) && has_bound(other))
     }
 }
 
@@ -99,7 +103,7 @@ impl Findings {
     pub(crate) fn add(&mut self, verdicts: &[Verdict], total: &str) {
         for verdict in verdicts {
             let new = Finding::new(verdict.clone(), total);
-            match self.0.iter_mut().find(|it| it.explains(verdict)) {
+            match self.0.iter_mut().find(|it| it.explains(verdict, total)) {
                 Some(known) => known.add(new, total),
                 None => self.0.push(new),
             }
@@ -174,6 +178,14 @@ mod tests {
         assert_eq!((finding.count, keys(finding)), (2, vec!["192.0.2.2", "192.0.2.1"]));
         let advice: Vec<_> = finding.verdict.advice.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(advice, ["at most 200s"], "the strictest is right for all");
+    }
+
+    #[test]
+    fn sums_over_destinations_are_not_said_of_each() {
+        let code = Code::CachingWorks;
+        let all = [verdict(code, "192.0.2.1", 9), verdict(code, TOTAL, 20)];
+        let counts: Vec<_> = findings(&all).iter().map(|it| it.count).collect();
+        assert_eq!(counts, [0, 1]);
     }
 
     #[test]
