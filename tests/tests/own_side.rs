@@ -37,10 +37,9 @@ fn sessions(client: &Namespace, to: SocketAddr, n: usize) -> Vec<Session> {
 }
 
 /// The report on a run, with all servers of the lab as one destination.
-fn report_on(run: &Run, lab: &Lab) -> Value {
-    let file = lab.file("recorded.jsonl");
-    std::fs::write(&file, &run.stdout).unwrap();
-    let arguments = ["report", "--group-by", "host", "--format", "json", file.to_str().unwrap()];
+fn report_on(run: &Run) -> Value {
+    let file = run.file.to_str().unwrap();
+    let arguments = ["report", "--group-by", "host", "--format", "json", file];
     let output = tracer::command(arguments).unwrap();
     report::parse(&String::from_utf8(output.stdout).unwrap()).unwrap()
 }
@@ -61,7 +60,7 @@ fn no_free_source_port() {
         lab.client.run("sysctl", ["-qw", "net.ipv4.ip_local_port_range=40000 40003"]).unwrap();
         let servers = [lab.server_v4(), lab.server_v6()];
         let _listening = servers.map(|at| mail_server(&lab, at));
-        let tracer = Tracer::start_with(&lab, &[&["--format", "jsonl"], hooks].concat()).unwrap();
+        let tracer = Tracer::start_with(&lab, hooks).unwrap();
         let mut refused = 0;
         for _ in 0..2 {
             for to in servers {
@@ -87,7 +86,7 @@ fn no_free_source_port() {
             assert_eq!(text("connect_error"), Some("EADDRNOTAVAIL"), "{}", record.json());
             assert_eq!(text("end_cause"), Some("connect_error"), "{}", record.json());
         }
-        let report = report_on(&run, &lab);
+        let report = report_on(&run);
         assert_eq!(blamed(&report), [&Value::Null; 0], "{hooks:?}");
     }
 }
@@ -106,7 +105,7 @@ fn patience_shorter_than_the_path() {
         let v4 = SocketAddr::from((server_v4(1), lab.port()));
         let v6 = SocketAddr::from((server_v6(1), lab.port()));
         let _listening = [v4, v6].map(|at| mail_server(&lab, at));
-        let tracer = Tracer::start_with(&lab, &["--format", "jsonl"]).unwrap();
+        let tracer = Tracer::start(&lab).unwrap();
         // Greeted over IPv6 once, so that both are the same host.
         for to in [v4, v6] {
             for session in sessions(&lab.client, to, 1) {
@@ -125,7 +124,7 @@ fn patience_shorter_than_the_path() {
         });
         lab.wait_for_ends(Duration::from_secs(5)).unwrap();
         let run = tracer.stop_cleanly().unwrap();
-        let report = report_on(&run, &lab);
+        let report = report_on(&run);
         let families = &report["totals"]["families"];
         assert_eq!(families["ipv6"]["failures"]["gave_up"], 8, "{families}");
         let blamed = blamed(&report);
