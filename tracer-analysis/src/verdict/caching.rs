@@ -63,8 +63,8 @@ fn ineffective(group: &Group, ratio: f64) -> Verdict {
     let (messages, missed) = (&group.all.messages, group.all.arrivals.missed_reuse());
     let saved = saved_seconds(&group.all);
     let summary = format!(
-        "{} messages took {} connections ({:.0} % needed no new one), although {} of the {} looked at \
-         were opened when another was idle, or at most {} s after we had closed one{}.",
+        "{} messages took {} connections ({:.0} % needed no new one). {} of the {} looked at could have \
+         been saved: another was idle, or we had closed one at most {} s before{}.",
         messages.transactions,
         messages.carrying,
         ratio * 100.0,
@@ -83,8 +83,8 @@ fn reuse_missed(group: &Group) -> Verdict {
     let missed = group.all.arrivals.missed_reuse();
     let saved = saved_seconds(&group.all);
     let summary = format!(
-        "{} of {} connections were opened although another was idle, or at most {} s after we had \
-         closed one{}.",
+        "{} of {} connections could have been saved: another was idle, or we had closed one at most \
+         {} s before{}.",
         missed.missed,
         missed.judged,
         Arrivals::KEEPABLE_S,
@@ -164,8 +164,10 @@ fn saved_seconds(all: &Aggregate) -> Option<f64> {
 
 fn in_words(saved_seconds: Option<f64>) -> String {
     match saved_seconds {
-        Some(seconds) if seconds >= 1.0 => format!("; opening them took about {seconds:.0} s"),
-        _ => String::new(),
+        Some(seconds) if seconds >= 10.0 => format!("; opening them took about {seconds:.0} s"),
+        Some(seconds) if seconds >= 0.05 => format!("; opening them took about {seconds:.1} s"),
+        Some(_) => "; opening them took less than 0.1 s".to_owned(),
+        None => String::new(),
     }
 }
 

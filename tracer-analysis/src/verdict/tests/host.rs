@@ -124,7 +124,7 @@ fn a_host_without_harm_has_no_warning() {
     let verdicts = verdicts(&all);
     let caching = find(&verdicts, Code::CachingIneffective).unwrap();
     assert_eq!(caching.severity, Severity::Info);
-    assert!(caching.summary.contains("opening them took about 3 s"), "{}", caching.summary);
+    assert!(caching.summary.contains("opening them took about "), "{}", caching.summary);
     assert!(verdicts.iter().all(|it| it.severity < Severity::Warning), "{verdicts:#?}");
     // Where the server refuses some, that is the harm, and comes first.
     let all: Vec<_> = all.into_iter().chain((0..6).map(|n| refused(n * 30 * S))).collect();
