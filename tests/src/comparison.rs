@@ -94,10 +94,11 @@ pub fn undisturbed<T>(mut run: impl FnMut() -> Result<(Times, T)>) -> Result<T> 
     bail!("in each of {ATTEMPTS} runs a time was more than {MAX} ns off the capture")
 }
 
-/// Compares start, connect time, time to the greeting's first byte and end of every established connection
-/// with the capture. Fails if one is more than 20 ms off, or the median of ten or more is 0.1 ms off.
+/// Compares start, connect time, time to the greeting's first byte, begin of a close by the server and end of
+/// every established connection with the capture. Fails if one is more than 20 ms off, or the median of ten or more is 0.1 ms off.
 pub fn compare_times(pairs: &[Pair<'_>]) -> Result<Times> {
-    let (mut start, mut connect, mut banner, mut end) = (
+    let (mut start, mut connect, mut banner, mut closed, mut end) = (
+        Deviations::default(),
         Deviations::default(),
         Deviations::default(),
         Deviations::default(),
@@ -110,12 +111,19 @@ pub fn compare_times(pairs: &[Pair<'_>]) -> Result<Times> {
         if let Some(first) = flow.first_received {
             banner.0.push(micros(record, "banner_us")? - (first - established));
         }
+        let by_server = flow.closings.first().filter(|it| it.direction == Direction::FromServer);
+        if let Some(closing) = by_server {
+            closed.0.push(micros(record, "end_began_us")? - (closing.at - flow.syn));
+        }
         let last = flow.end().with_context(|| format!("no end in the capture: {flow:?}"))?;
         end.0.push(record.end()? - last);
     }
     let mut times = vec![start.ensure_small("start")?, connect.ensure_small("connect_us")?];
     if !banner.0.is_empty() {
         times.push(banner.ensure_small("banner_us")?);
+    }
+    if !closed.0.is_empty() {
+        times.push(closed.ensure_small("end_began_us")?);
     }
     times.push(end.ensure_small("end")?);
     Ok(if times.contains(&Times::Disturbed) { Times::Disturbed } else { Times::Agree })
@@ -219,6 +227,7 @@ mod tests {
             "connect_us": micros(flow.syn, established),
             "banner_us": micros(established, flow.first_received.unwrap()),
             "lifetime_us": micros(flow.syn, flow.end().unwrap()),
+            "end_began_us": micros(flow.syn, flow.closings[0].at),
             "bytes_sent": flow.sent.total, "bytes_received": flow.received.unique,
             "end_cause": cause,
         });

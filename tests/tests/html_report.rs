@@ -81,7 +81,13 @@ fn traced(lab: &Lab) -> (PathBuf, PathBuf) {
                 idle(session, &[Duration::from_millis(*gap)], Duration::from_secs(2)).unwrap();
             });
         }
-        scope.spawn(|| (0..6).for_each(|n| messages(lab, address(2), 1 + n % 3)));
+        scope.spawn(|| {
+            for n in 0..6 {
+                messages(lab, address(2), 1 + n % 3);
+                // Longer than a session is kept, so that the replay of what ran fits and is drawn.
+                thread::sleep(Duration::from_millis(700));
+            }
+        });
         scope.spawn(|| messages(lab, address(3), 1));
         scope.spawn(|| Session::connect(&lab.client, address(4)).unwrap_err());
     });

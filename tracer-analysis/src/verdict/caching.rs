@@ -110,7 +110,7 @@ fn cannot_tell(group: &Group, ratio: f64) -> Verdict {
     let verdict = Verdict::new(code, Severity::Info, Confidence::Low, &group.key, summary);
     with_missed(with_counts(verdict, group), group).advise(
         None,
-        "Needed: the times of messages (transaction_spans_us), which these records lack.",
+        "These records lack the times of messages (transaction_spans_us); a new recording has them.",
     )
 }
 

@@ -72,7 +72,7 @@ impl Finding {
     }
 }
 
-/// Advice that is no bound.
+/// Advice without a bound.
 fn fixed(verdict: &Verdict) -> impl Iterator<Item = &Advice> {
     verdict.advice.iter().filter(|advice| advice.bound.is_none())
 }
@@ -99,13 +99,20 @@ fn merged(ours: &[Advice], theirs: &[Advice]) -> Vec<Advice> {
 pub(crate) struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Takes the verdicts on one destination, or on the whole host, which is called `total`.
+    /// Takes the verdicts on one destination, or on the whole host, which is called `total`. Two of one
+    /// destination (over IPv4 and over IPv6) stay apart.
     pub(crate) fn add(&mut self, verdicts: &[Verdict], total: &str) {
+        let mut taken = Vec::new();
         for verdict in verdicts {
             let new = Finding::new(verdict.clone(), total);
-            match self.0.iter_mut().find(|it| it.explains(verdict, total)) {
-                Some(known) => known.add(new, total),
-                None => self.0.push(new),
+            let mut known = self.0.iter_mut().enumerate();
+            let same = known.find(|(at, it)| !taken.contains(at) && it.explains(verdict, total));
+            if let Some((at, known)) = same {
+                known.add(new, total);
+                taken.push(at);
+            } else {
+                taken.push(self.0.len());
+                self.0.push(new);
             }
         }
     }
@@ -140,7 +147,9 @@ mod tests {
 
     fn findings(all: &[Verdict]) -> Vec<Finding> {
         let mut findings = Findings::default();
-        findings.add(all, TOTAL);
+        for one in all {
+            findings.add(std::slice::from_ref(one), TOTAL);
+        }
         findings.sorted(TOTAL)
     }
 
@@ -186,6 +195,18 @@ mod tests {
         let all = [verdict(code, "192.0.2.1", 9), verdict(code, TOTAL, 20)];
         let counts: Vec<_> = findings(&all).iter().map(|it| it.count).collect();
         assert_eq!(counts, [0, 1]);
+    }
+
+    #[test]
+    fn both_families_of_a_destination_stay_apart() {
+        let code = Code::DeadOnReuse;
+        let mut found = Findings::default();
+        for key in ["192.0.2.1", "192.0.2.2"] {
+            found.add(&[verdict(code, key, 9), verdict(code, key, 5)], TOTAL);
+        }
+        let found: Vec<_> =
+            found.sorted(TOTAL).iter().map(|it| (it.count, it.connections)).collect();
+        assert_eq!(found, [(2, 18), (2, 10)]);
     }
 
     #[test]

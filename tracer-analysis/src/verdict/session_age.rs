@@ -25,7 +25,7 @@ pub(super) struct AgeLimit {
     pub(super) all: u64,
     /// Whether most closes came into a quiet session, and so answered neither a message nor a command.
     pub(super) unprompted: bool,
-    /// How sure it is that this is no chance.
+    /// How sure it is that chance does not explain it.
     pub(super) confidence: Confidence,
 }
 

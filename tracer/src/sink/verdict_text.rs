@@ -2,12 +2,12 @@
 
 use tracer_analysis::{
     report::{Report, TOTAL},
-    verdict::Finding,
+    verdict::{Finding, Held},
 };
 
 use super::{
     quantity::{grouped, plural},
-    safe_text::{safe, wrap},
+    safe_text::{safe, wrap, wrap_list},
 };
 
 /// Findings that are listed; more are counted.
@@ -36,7 +36,10 @@ fn one(finding: &Finding) -> String {
     let heading = format!("{}: {} ({confidence} confidence)", about(finding), verdict.code);
     let mut text = wrap(&format!("{severity:<8} "), 9, &heading);
     text.push_str(&wrap(INDENT, INDENT.len(), &summary(finding)));
-    text.push_str(&where_else(finding).map_or_else(String::new, |it| wrap(INDENT, 11, &it)));
+    let places = places(finding);
+    if !places.is_empty() {
+        text.push_str(&wrap_list(&format!("{INDENT}Where: "), 11, &places));
+    }
     for advice in &verdict.advice {
         let whose = advice.mta.map_or(String::new(), |mta| format!("{}: ", mta.as_str()));
         text.push_str(&wrap(&format!("{INDENT}> "), 11, &format!("{whose}{}", safe(&advice.text))));
@@ -49,7 +52,11 @@ pub(super) fn about(finding: &Finding) -> String {
     match (finding.verdict.destination.as_str(), finding.count) {
         (TOTAL, _) => "all destinations".to_owned(),
         (key, 1) => safe(key),
-        (_, several) => plural(several, "destination", "destinations"),
+        (_, several) => format!(
+            "{} ({})",
+            plural(several, "destination", "destinations"),
+            plural(finding.connections, "connection", "connections")
+        ),
     }
 }
 
@@ -63,19 +70,30 @@ pub(super) fn summary(finding: &Finding) -> String {
     format!("{}: {summary}", safe(&verdict.destination))
 }
 
-/// The destinations, those with most connections first; `None` if the heading has the only one.
-pub(super) fn where_else(finding: &Finding) -> Option<String> {
-    let of_host = finding.verdict.destination == TOTAL;
-    if finding.count <= u64::from(!of_host) {
-        return None;
+/// The destinations, those with most connections first; none if the heading has the only one.
+fn places(finding: &Finding) -> Vec<String> {
+    if !lists_places(finding) {
+        return Vec::new();
     }
-    let named = finding.destinations.iter().map(|it| {
-        let connections = plural(it.connections, "connection", "connections");
-        format!("{} ({connections})", safe(&it.destination))
-    });
+    let named = finding.destinations.iter().enumerate();
+    let named = named.map(|(n, it)| format!("{} ({})", safe(&it.destination), touched(it, n)));
     let rest = finding.count - finding.destinations.len() as u64;
     let more = (rest > 0).then(|| format!("and {} more", grouped(rest)));
-    Some(format!("Where: {}", named.chain(more).collect::<Vec<_>>().join(", ")))
+    named.chain(more).collect()
+}
+
+/// Whether the destinations are listed.
+pub(super) fn lists_places(finding: &Finding) -> bool {
+    let in_heading = u64::from(finding.verdict.destination != TOTAL);
+    finding.count > in_heading
+}
+
+/// Connections touched at the `n`th place of the list; the first says what is counted.
+pub(super) fn touched(held: &Held, n: usize) -> String {
+    match n {
+        0 => plural(held.connections, "connection", "connections"),
+        _ => grouped(held.connections),
+    }
 }
 
 const INDENT: &str = "         ";

@@ -65,14 +65,14 @@ fn found(of: &Finding, shown: &[Destination]) -> Markup {
         (key, 1) => link(key, shown),
         _ => html! { (verdict_text::about(of)) },
     };
-    let places = verdict_text::where_else(of).map(|_| {
+    let places = verdict_text::lists_places(of).then(|| {
         let rest = of.count - of.destinations.len() as u64;
         html! {
             p .where {
                 "Where: "
                 @for (n, it) in of.destinations.iter().enumerate() {
                     @if n > 0 { ", " }
-                    (link(&it.destination, shown)) " (" (plural(it.connections, "connection", "connections")) ")"
+                    (link(&it.destination, shown)) " (" (verdict_text::touched(it, n)) ")"
                 }
                 @if rest > 0 { ", and " (rest) " more" }
             }
