@@ -67,7 +67,7 @@ impl Report {
         let (mut destinations, mut missed, mut others) = (Vec::new(), MissedReuse::default(), 0);
         let mut strictest_us: Option<u64> = None;
         for group in fold.groups(grouping) {
-            let safe_us = verdict::safe_idle_us(&group);
+            let safe_us = verdict::safe_idle_us(&group).filter(|_| group.key != OTHER);
             strictest_us = strictest_us.into_iter().chain(safe_us).min();
             let one = destination(group, false, None);
             missed.add(&one);

@@ -108,10 +108,7 @@ fn cannot_tell(group: &Group, ratio: f64) -> Verdict {
     );
     let code = Code::CachingIneffective;
     let verdict = Verdict::new(code, Severity::Info, Confidence::Low, &group.key, summary);
-    with_missed(with_counts(verdict, group), group).advise(
-        None,
-        "These records lack the times of messages (transaction_spans_us); a new recording has them.",
-    )
+    with_missed(with_counts(verdict, group), group)
 }
 
 fn use_again(verdict: Verdict, group: &Group) -> Verdict {

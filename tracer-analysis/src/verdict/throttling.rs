@@ -233,7 +233,7 @@ fn throttled(party: &Party<'_>, candidates: Option<(Step, Step)>) -> Verdict {
         },
         replies(throttling)
     );
-    let severity = Severity::of_refusals(refused, all);
+    let severity = Severity::of_refusals(throttling.refusals(), all);
     let verdict =
         Verdict::new(Code::Throttled, severity, Confidence::Low, &party.group.key, summary);
     let verdict = with_evidence(verdict, party, None)

@@ -83,9 +83,9 @@ fn found(of: &Finding, shown: &[Destination]) -> Markup {
 
 /// A destination, with a link to where the numbers are.
 fn link(key: &str, shown: &[Destination]) -> Markup {
-    match shown.iter().position(|one| one.key == key) {
-        Some(at) => html! { a href={ "#d" (at) } { (safe(key)) } },
-        None => html! { (safe(key)) },
+    let place = shown.iter().position(|one| one.key == key);
+    html! {
+        @if let Some(at) = place { a href={ "#d" (at) } { (safe(key)) } } @else { (safe(key)) }
     }
 }
 
