@@ -70,7 +70,9 @@ fn no_free_source_port() {
                     assert_eq!(failed.error.raw_os_error(), Some(99), "{failed:?}"); // EADDRNOTAVAIL
                     refused += 1;
                 }
-                held.into_iter().for_each(|session| session.quit().unwrap());
+                for session in held {
+                    session.quit().unwrap();
+                }
                 lab.wait_for_ends(Duration::from_secs(5)).unwrap();
             }
         }
