@@ -63,13 +63,8 @@ fn judged(connections: &[Connection]) -> Vec<Verdict> {
     }
     let trust = Trust { connections_lost: Some(0), ..Trust::default() };
     let on = |group, is_total| {
-        verdicts(&Subject {
-            group: &group,
-            is_total,
-            duration_s: 600.0,
-            trust: &trust,
-            strictest_us: None,
-        })
+        let (group, trust, duration_s) = (&group, &trust, 600.0);
+        verdicts(&Subject { group, is_total, duration_s, trust, strictest_us: None })
     };
     let mut all = on(fold.total("total"), true);
     all.extend(fold.groups(GroupBy::Host).flat_map(|group| on(group, false)));
@@ -281,10 +276,7 @@ fn one_session_that_fell_silent_is_no_limit() {
     assert_eq!(codes(&all), [Code::IdleLimitUnknown, Code::IdleKilledByMiddlebox]);
     assert_eq!((all[1].severity, all[1].confidence), (Severity::Info, Confidence::Low));
     let [Advice { mta: None, text, .. }] = &all[1].advice[..] else { panic!("{all:?}") };
-    assert_eq!(
-        text,
-        "To be sure: a longer trace, with more sessions used again after gaps that long."
-    );
+    assert!(text.starts_with("To be sure: a longer trace, with more sessions used"), "{text}");
 }
 
 #[test]

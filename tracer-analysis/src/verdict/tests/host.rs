@@ -29,6 +29,7 @@ fn dead(dst: &str, gap_s: u64, cause: EndCause) -> Connection {
         end_idle_us: Some(gap_s * US),
         end_unanswered_us: (cause == EndCause::Unanswered).then_some(20 * US),
         end_suspect: Some(EndSuspect::Middlebox),
+        end_quit: Some(false),
         ..alive(dst, gap_s)
     }
 }
