@@ -1,32 +1,17 @@
 //! A mail server as it comes, with TLS, whose mail all gets through: the report has nothing to warn of, and
 //! asks for nothing that no host can do.
 
-<<<<<<< HEAD:tests/e2e/healthy_host.rs
-=======
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
->>>>>>> verdict:tests/tests/healthy_host.rs
 use std::{thread, time::Duration};
 
 use serde_json::Value;
 use tests::{
     lab::Lab,
-<<<<<<< HEAD:tests/e2e/healthy_host.rs
     needs,
     postfix::{self, Postfix, Starttls},
-=======
-    postfix::{self, Postfix, Starttls},
-    prerequisite::{Prerequisite, skipped},
->>>>>>> verdict:tests/tests/healthy_host.rs
     report,
     tracer::{self, Tracer},
 };
 
-<<<<<<< HEAD:tests/e2e/healthy_host.rs
-=======
-const NEEDS: [Prerequisite; 4] =
-    [Prerequisite::Namespaces, Prerequisite::Tracer, Prerequisite::Postfix, Prerequisite::Openssl];
->>>>>>> verdict:tests/tests/healthy_host.rs
 const WAVES: usize = 12;
 const MAILS: usize = 2;
 
@@ -72,13 +57,7 @@ fn verdict<'a>(report: &'a Value, code: &str) -> &'a Value {
 
 #[test]
 fn tls_without_reuse_is_no_harm() {
-<<<<<<< HEAD:tests/e2e/healthy_host.rs
     needs!(Namespaces, Tracer, Postfix, Openssl);
-=======
-    if skipped("tls_without_reuse_is_no_harm", &NEEDS) {
-        return;
-    }
->>>>>>> verdict:tests/tests/healthy_host.rs
     let (text, report) = trace(Starttls::Offered, false, &[("smtp_tls_security_level", "may")]);
     let caching = verdict(&report, "caching_ineffective");
     assert_eq!(caching["severity"], "info", "{text}");
@@ -92,13 +71,7 @@ fn tls_without_reuse_is_no_harm() {
 
 #[test]
 fn a_cache_of_two_seconds_meets_no_timer() {
-<<<<<<< HEAD:tests/e2e/healthy_host.rs
     needs!(Namespaces, Tracer, Postfix, Openssl);
-=======
-    if skipped("a_cache_of_two_seconds_meets_no_timer", &NEEDS) {
-        return;
-    }
->>>>>>> verdict:tests/tests/healthy_host.rs
     let settings =
         [("smtp_tls_security_level", "none"), ("smtp_connection_cache_destinations", "static:all")];
     let (text, report) = trace(Starttls::None, true, &settings);

@@ -1,11 +1,6 @@
 //! Several destinations behind boxes that forget at the same time: said once, with the number of each manner of
 //! death, a list of the destinations, and advice that is right for all of them.
 
-<<<<<<< HEAD:tests/e2e/one_cause.rs
-=======
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
->>>>>>> verdict:tests/tests/one_cause.rs
 use std::{
     net::{IpAddr, SocketAddr},
     thread,
@@ -17,21 +12,12 @@ use tests::{
     idling::{Idled, idle},
     lab::{Lab, server_v4, server_v6},
     middlebox::{Manner, Middlebox},
-<<<<<<< HEAD:tests/e2e/one_cause.rs
     needs, report,
-=======
-    prerequisite::{Prerequisite, skipped},
-    report,
->>>>>>> verdict:tests/tests/one_cause.rs
     server::{Script, Server},
     session::Session,
     tracer::{self, Tracer},
 };
 
-<<<<<<< HEAD:tests/e2e/one_cause.rs
-=======
-const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
->>>>>>> verdict:tests/tests/one_cause.rs
 /// All boxes forget after 3 s.
 const FORGETS: Duration = Duration::from_secs(3);
 const GIVES_UP: Duration = Duration::from_secs(2);
@@ -73,13 +59,7 @@ fn on<'a>(report: &'a Value, destination: &str) -> &'a Value {
 
 #[test]
 fn one_cause_is_one_line() {
-<<<<<<< HEAD:tests/e2e/one_cause.rs
     needs!(Namespaces, Tracer);
-=======
-    if skipped("one_cause_is_one_line", &NEEDS) {
-        return;
-    }
->>>>>>> verdict:tests/tests/one_cause.rs
     let lab = Lab::up().unwrap();
     // A socket whose packets are dropped must not linger for many minutes after its close.
     lab.client.sysctl("net.ipv4.tcp_orphan_retries", "2").unwrap();

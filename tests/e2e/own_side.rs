@@ -1,32 +1,18 @@
 //! What goes wrong on this side is not blamed on the server: connects without a free source port, and
 //! clients whose patience is shorter than the path.
 
-<<<<<<< HEAD:tests/e2e/own_side.rs
-=======
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
->>>>>>> verdict:tests/tests/own_side.rs
 use std::{net::SocketAddr, thread, time::Duration};
 
 use serde_json::Value;
 use tests::{
     lab::{Lab, server_v4, server_v6},
     namespace::Namespace,
-<<<<<<< HEAD:tests/e2e/own_side.rs
     needs, report,
-=======
-    prerequisite::{Prerequisite, skipped},
-    report,
->>>>>>> verdict:tests/tests/own_side.rs
     server::{Script, Server},
     session::{Session, failing_connect, give_up_connect},
     tracer::{self, Run, Tracer},
 };
 
-<<<<<<< HEAD:tests/e2e/own_side.rs
-=======
-const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
->>>>>>> verdict:tests/tests/own_side.rs
 /// Codes that blame the server or the path.
 const BLAME: [&str; 5] =
     ["throttled", "rate_limited", "concurrency_limited", "retry_storm", "family_asymmetry"];
@@ -62,13 +48,7 @@ fn blamed(report: &Value) -> Vec<&Value> {
 /// Either no record, or one that says why: a connect that the kernel refuses sends no SYN.
 #[test]
 fn no_free_source_port() {
-<<<<<<< HEAD:tests/e2e/own_side.rs
     needs!(Namespaces, Tracer);
-=======
-    if skipped("no_free_source_port", &NEEDS) {
-        return;
-    }
->>>>>>> verdict:tests/tests/own_side.rs
     for hooks in [&[][..], &["--hooks", "raw"]] {
         let lab = Lab::up().unwrap();
         lab.client.run("sysctl", ["-qw", "net.ipv4.ip_local_port_range=40000 40003"]).unwrap();
@@ -84,13 +64,9 @@ fn no_free_source_port() {
                     assert_eq!(failed.error.raw_os_error(), Some(99), "{failed:?}"); // EADDRNOTAVAIL
                     refused += 1;
                 }
-<<<<<<< HEAD:tests/e2e/own_side.rs
-                held.into_iter().for_each(|session| session.quit().unwrap());
-=======
                 for session in held {
                     session.quit().unwrap();
                 }
->>>>>>> verdict:tests/tests/own_side.rs
                 lab.wait_for_ends(Duration::from_secs(5)).unwrap();
             }
         }
@@ -115,13 +91,7 @@ fn no_free_source_port() {
 /// silence is a dead family.
 #[test]
 fn patience_shorter_than_the_path() {
-<<<<<<< HEAD:tests/e2e/own_side.rs
     needs!(Namespaces, Tracer);
-=======
-    if skipped("patience_shorter_than_the_path", &NEEDS) {
-        return;
-    }
->>>>>>> verdict:tests/tests/own_side.rs
     for (patience, dead) in
         [(Duration::from_millis(250), false), (Duration::from_millis(2_200), true)]
     {
