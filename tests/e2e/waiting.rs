@@ -292,7 +292,7 @@ fn who_has_all_answers_is_idle() {
         record.ensure_near("end_idle_us", play.idle.unwrap()).unwrap();
         let closed = &destination["idle_limit"]["closed_by_server"];
         assert_eq!(closed["count"], 1, "{destination:#}");
-        // A farewell is no refusal.
+        // A farewell does not refuse anything.
         let refusals = record.field("refusals").unwrap().as_array().unwrap();
         assert!(refusals.iter().all(|it| it["during"] == "idle"), "{}", record.json());
     }

@@ -278,7 +278,7 @@ pub struct Connection {
     /// The wait of each for the final reply: from the begin of the last write to its first byte.
     pub final_reply_us: Option<Vec<u64>>,
     /// Idle gaps of 0.1 s or more that ended in another turn, in order; bounded. A pause in which somebody waits
-    /// for an answer, or for the rest of what was asked for, is none. For `midlife`, the first may
+    /// for an answer, or for the rest of what was asked for, does not count. For `midlife`, the first may
     /// have begun before `start`: it is known to a tick of the kernel's timer.
     pub idle_gaps_us: Option<Vec<u64>>,
     /// Gaps left out of `idle_gaps_us`.

@@ -224,7 +224,7 @@ impl Reply {
     }
 }
 
-/// Lower case, with one space for whatever is no letter, digit or `_`, and one around it.
+/// Lower case, with one space for all but letters, digits and `_`, and one around it.
 fn normal(text: &[u8]) -> String {
     let mut normal = String::with_capacity(text.len() + 2);
     normal.push(' ');

@@ -18,7 +18,7 @@ pub(crate) struct Moment {
     pub(crate) complete_ns: u64,
     /// Its code.
     pub(crate) code: u16,
-    /// It is no answer: the server had waited for us.
+    /// It does not answer anything: the server had waited for us.
     pub(crate) waited: bool,
     /// It answers RCPT.
     pub(crate) to_recipient: bool,
