@@ -1,6 +1,6 @@
 //! A command in the SYN: TCP Fast Open.
 
-use std::{net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::libc;
@@ -10,7 +10,7 @@ use tests::{
     needs,
     recording::Record,
     server::{Script, Server, Step},
-    session::{COMM, Session},
+    session::{COMM, Session, tcp_info},
     tracer::Tracer,
 };
 
@@ -29,21 +29,7 @@ fn connect(to: SocketAddr) -> Result<(Session, bool)> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     let sent = socket.send_to_with_flags(EHLO, &to.into(), libc::MSG_FASTOPEN)?;
     ensure!(sent == EHLO.len(), "{sent} bytes sent");
-    // SAFETY: all bytes of the structure may be zero.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = u32::try_from(size_of_val(&info))?;
-    // SAFETY: the option value is a `tcp_info` of this length.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    ensure!(result == 0, "TCP_INFO: {}", std::io::Error::last_os_error());
-    let taken = info.tcpi_options & TCPI_OPT_SYN_DATA != 0;
+    let taken = tcp_info(&socket)?.tcpi_options & TCPI_OPT_SYN_DATA != 0;
     Ok((Session::over(socket.into()).context("the session")?, taken))
 }
 

@@ -1,28 +1,27 @@
 //! Sessions that die in every way, each followed by a write of a client that has not noticed: what a connection
 //! pool does that finds a session dead.
 
-use std::{
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Socket, TcpKeepalive};
 
 use crate::{
     lab::{Lab, server_v4, server_v6},
+    pace,
     recording::{Record, Recording},
     server::{Script, Server, Step},
     session::{Session, SocketKind},
+    wait,
 };
 
 /// After so long the server ends an idle session.
 const IDLE: Duration = Duration::from_millis(700);
 /// A client is idle for so long before a write that counts as a reuse.
 const LONG_IDLE: Duration = Duration::from_millis(1_400);
-/// When the client writes once more, from the end on or later.
+/// When the client writes once more, from the end on.
 const LATE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Words of so many bytes do not arrive, where that is wanted.
 const LOST: usize = 300;
 /// A time in a record is this near to the truth; on a slow machine farther from it.
@@ -168,11 +167,15 @@ impl Deaths {
         Ok(Self { ways, servers })
     }
 
-    /// Has every session live, die, and be written to once more; all at the same time. Returns their number.
+    /// Has every session live, die, and be written to once more; all at the same time, but begun one after the
+    /// other. Returns their number.
     pub fn play(&self, lab: &Lab) -> Result<usize> {
         let ends: Vec<Result<()>> = thread::scope(|scope| {
-            let players: Vec<_> =
-                self.ways.iter().map(|way| scope.spawn(|| way.play(lab))).collect();
+            let mut players = Vec::new();
+            for way in &self.ways {
+                thread::sleep(pace::stretched(Duration::from_millis(50)));
+                players.push(scope.spawn(|| way.play(lab)));
+            }
             let died = |_| Err(anyhow::anyhow!("a player panicked"));
             players.into_iter().map(|it| it.join().unwrap_or_else(died)).collect()
         });
@@ -197,14 +200,13 @@ impl Deaths {
 
 impl Way {
     fn play(&self, lab: &Lab) -> Result<()> {
-        let begin = Instant::now();
         let mut session =
             Session::connect_with(&lab.client, self.server, SocketKind::Native, self.prepare)?;
         session.reply()?;
         (self.live)(lab, &mut session)?;
         // The client does not read: it learns of the end when it writes.
-        let rest = Duration::from_secs(2) + LATE;
-        thread::sleep(rest.saturating_sub(begin.elapsed()).max(LATE));
+        wait::until("the end of a session", PATIENCE, || Ok(session.is_over()?.then_some(())))?;
+        thread::sleep(LATE);
         if self.is_half_open {
             session.send(b"NOOP\r\n").context("the first write after the server's FIN")?;
             thread::sleep(IDLE);
@@ -221,10 +223,7 @@ impl Way {
         ensure!(record.known("turns")? == turns, "not {turns} exchanges");
         if let Some(idle) = idle {
             let told = Duration::from_micros(record.known("end_idle_us")?);
-            ensure!(
-                told.abs_diff(idle) < crate::pace::stretched(NEAR).min(LATE / 2),
-                "not {idle:?} idle"
-            );
+            ensure!(told.abs_diff(idle) < pace::stretched(NEAR).min(LATE / 2), "not {idle:?} idle");
         }
         Ok(())
     }

@@ -3,11 +3,12 @@
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::libc;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::namespace::Namespace;
@@ -83,6 +84,12 @@ impl Session {
     /// Address of the server.
     pub fn server(&self) -> Result<SocketAddr> {
         self.stream().peer_addr().context("address of the server")
+    }
+
+    /// Whether the kernel knows that the connection is over, or will be. The socket keeps its error.
+    pub fn is_over(&self) -> Result<bool> {
+        const TCP_ESTABLISHED: u8 = 1; // include/net/tcp_states.h
+        Ok(tcp_info(self)?.tcpi_state != TCP_ESTABLISHED)
     }
 
     /// Reads one complete reply, which may have several lines.
@@ -205,6 +212,25 @@ impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream().as_fd()
     }
+}
+
+/// What the kernel knows of a connection (`TCP_INFO`).
+pub fn tcp_info(socket: impl AsFd) -> Result<libc::tcp_info> {
+    // SAFETY: all bytes of the structure may be zero.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = u32::try_from(size_of_val(&info))?;
+    // SAFETY: the option value is a `tcp_info` of this length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    ensure!(result == 0, "TCP_INFO: {}", io::Error::last_os_error());
+    Ok(info)
 }
 
 /// A connect that failed.

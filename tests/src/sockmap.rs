@@ -57,9 +57,8 @@ impl Sockmap {
 
 /// Two fields of a `bpf_attr`, as they lie in memory.
 fn pair(first: u32, second: u32) -> u64 {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let [first, second] = [first, second].map(u64::from);
+    if cfg!(target_endian = "little") { second << 32 | first } else { first << 32 | second }
 }
 
 fn bpf_fd(command: i32, attributes: &[u64]) -> Result<OwnedFd> {
