@@ -86,7 +86,7 @@ fn only_ends_without_quit_are_named_by_who_did_them() {
     let lab = Lab::up().unwrap();
     let address = |at: u8| -> SocketAddr {
         let ip: IpAddr =
-            if at % 2 == 0 { server_v6(at / 2).into() } else { server_v4(at / 2).into() };
+            if at.is_multiple_of(2) { server_v6(at / 2).into() } else { server_v4(at / 2).into() };
         SocketAddr::new(ip, lab.port())
     };
     let all: Vec<_> = (0..).map(address).zip(&cases).collect();

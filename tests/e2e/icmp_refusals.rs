@@ -57,16 +57,17 @@ fn refusal_by_icmp_is_a_death_on_reuse() {
         })
         .collect();
     thread::sleep(IDLE);
-    let rules: String = sessions
+    let rules: Vec<String> = sessions
         .iter()
         .map(|(at, (answer, v6, ..))| {
             let family = if *v6 { "ip6" } else { "ip" };
-            format!("{family} daddr {} tcp dport {} reject with {answer}\n", at.ip(), at.port())
+            format!("{family} daddr {} tcp dport {} reject with {answer}", at.ip(), at.port())
         })
         .collect();
     lab.router_rules(&format!(
         "table inet box {{\n chain path {{\n type filter hook forward priority filter; policy \
-         accept;\n {rules} }}\n}}\n"
+         accept;\n {}\n }}\n}}\n",
+        rules.join("\n")
     ))
     .unwrap();
     for session in &mut open {

@@ -78,6 +78,7 @@ fn sends_three(session: &mut Session) {
     session.command("QUIT", "221").unwrap();
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of servers")]
 fn kinds() -> Vec<Kind> {
     let message = |script: Script| {
         // EHLO was answered: MAIL, RCPT, DATA and a body of many lines.
@@ -196,7 +197,7 @@ fn words_code_and_moment() {
     let kinds = kinds();
     let address = |at: u8| -> SocketAddr {
         let ip: IpAddr =
-            if at % 2 == 0 { server_v4(at / 2).into() } else { server_v6(at / 2).into() };
+            if at.is_multiple_of(2) { server_v4(at / 2).into() } else { server_v6(at / 2).into() };
         SocketAddr::new(ip, lab.port())
     };
     let all: Vec<_> = (0..).map(address).zip(&kinds).collect();

@@ -34,7 +34,7 @@ struct Play {
 fn offering(extensions: &[&str]) -> Script {
     let mut lines: Vec<_> = ["mx.test"].iter().chain(extensions).copied().collect();
     let last = lines.pop().unwrap_or_default();
-    let ehlo: String = lines.iter().map(|line| format!("250-{line}\r\n")).collect();
+    let ehlo = lines.iter().fold(String::new(), |ehlo, line| ehlo + "250-" + line + "\r\n");
     greeting().then(Step::Command).send(&format!("{ehlo}250 {last}\r\n"))
 }
 
@@ -60,6 +60,7 @@ fn writes_a_group(session: &mut Session) {
     session.wait_for_end(PATIENCE).unwrap();
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of plays")]
 fn waiting() -> Vec<Play> {
     let pipelining = || reads(offering(&["SIZE 10240000", "PIPELINING"]), 4);
     let peer = |cause| [Some(cause), Some("dialogue"), Some("peer")];
@@ -231,7 +232,7 @@ fn trace(plays: &[Play]) -> Vec<(Record, serde_json::Value)> {
     let lab = Lab::up().unwrap();
     let address = |at: u8| -> SocketAddr {
         let ip: IpAddr =
-            if at % 2 == 0 { server_v4(at / 2).into() } else { server_v6(at / 2).into() };
+            if at.is_multiple_of(2) { server_v4(at / 2).into() } else { server_v6(at / 2).into() };
         SocketAddr::new(ip, lab.port())
     };
     let listeners: Vec<_> = (0..).map(address).zip(plays).collect();
