@@ -10,7 +10,7 @@ use crate::{
         lengths::Server,
         replies::{Dialogue, Said, Told},
     },
-    smtp::{EnhancedCode, Reply, ReplyParser, Step},
+    smtp::{EnhancedCode, Prelude, Reply, ReplyParser, Step},
 };
 
 /// Segments kept that arrived ahead of their turn, and their bytes.
@@ -31,6 +31,7 @@ pub(super) struct Greeting {
 /// The cleartext part of the server's stream, put together from segments.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Replies {
+    prelude: Prelude,
     parser: ReplyParser,
     /// Where the next byte to read stands in the stream.
     next: u32,
@@ -96,6 +97,7 @@ impl Replies {
             // What was said before is not known, so no reply is the greeting.
             self.skipped = true;
             self.incomplete = attempts > 0 || meta.offset != 0;
+            self.prelude = Prelude::over();
             self.next = meta.offset;
         }
         self.join
@@ -123,6 +125,9 @@ impl Replies {
         let len = new.len() as u32;
         self.next = self.next.wrapping_add(len);
         for byte in new {
+            if self.prelude.takes(*byte) {
+                continue;
+            }
             if self.parser.is_between_replies() {
                 self.begin_ns = time_ns;
             }
@@ -145,7 +150,7 @@ impl Replies {
             self.incomplete = true;
             self.skipped = true;
             self.has_gap = true;
-            self.parser = ReplyParser::new();
+            (self.prelude, self.parser) = (Prelude::over(), ReplyParser::new());
             self.next = offset;
         }
     }
@@ -158,7 +163,7 @@ impl Replies {
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
-            self.dialogue.greeted(time_ns);
+            self.dialogue.greeted(reply, time_ns);
         } else if !self.skipped {
             self.dialogue.reply(Said::new(reply, self.begin_ns, time_ns));
         }
@@ -191,15 +196,11 @@ impl Replies {
     /// `turns_missing`: some turns never came. What was said is used up.
     pub(super) fn told(&mut self, turns_missing: bool) -> Told {
         let cleartext = self.tls.is_none() && self.counts().is_some();
-        let told = std::mem::take(&mut self.dialogue).finish(turns_missing);
-        if cleartext {
-            return told;
-        }
-        let mut phases = told.phases;
+        let mut told = std::mem::take(&mut self.dialogue).finish(turns_missing);
         if self.tls != Some(Tls::Starttls) {
-            phases.starttls_ns = None;
+            told.phases.starttls_ns = None;
         }
-        Told { phases, ..Told::default() }
+        if cleartext { told } else { Told { phases: told.phases, ..Told::default() } }
     }
 
     /// Code of the last reply; `None` if that may be missing, and if TLS hid it.
