@@ -16,7 +16,7 @@ use tests::{
 
 const NEEDS: [Prerequisite; 2] = [Prerequisite::Namespaces, Prerequisite::Tracer];
 /// How much longer than its pauses a phase may take.
-const SLACK_US: u64 = 100_000;
+const SLACK_US: u64 = 500_000;
 
 /// One session of one message.
 struct Case {

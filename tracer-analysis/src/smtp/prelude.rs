@@ -1,6 +1,6 @@
 //! What a proxy on the way to the server says before the server does: SOCKS, HTTP CONNECT, PROXY headers.
 
-/// Signature of a PROXY header in its binary form (HAProxy, `proxy-protocol.txt`, section 2.2).
+/// Signature of a PROXY header in its binary form (`HAProxy`, `proxy-protocol.txt`, section 2.2).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Bytes kept of a line: enough for `HTTP/1.1 200`.
@@ -62,7 +62,6 @@ impl Prelude {
     pub fn takes(&mut self, byte: u8) -> bool {
         self.0 = match self.0 {
             State::Over => return false,
-            State::Between => begin(byte),
             State::Signature(read) if SIGNATURE.get(read) == Some(&byte) => {
                 if read + 1 == SIGNATURE.len() {
                     State::Header { read: 0, length: 0 }
@@ -70,7 +69,7 @@ impl Prelude {
                     State::Signature(read + 1)
                 }
             }
-            State::Signature(_) => begin(byte),
+            State::Between | State::Signature(_) => begin(byte),
             State::Header { read, length } => match (read, length << 8 | u16::from(byte)) {
                 (0 | 1, _) => State::Header { read: read + 1, length: 0 },
                 (2, length) => State::Header { read: 3, length },

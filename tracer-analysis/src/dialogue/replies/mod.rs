@@ -72,6 +72,7 @@ impl Default for Dialogue {
 /// Messages that came by DATA, counted in the simplest way: RFC 5321 section 4.1.1.4: 354 asks for the message, and
 /// the next reply says what became of it.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Data {
     /// A 354 that cannot have been another extension's.
     used: bool,
