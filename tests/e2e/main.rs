@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod after_quit;
+mod before_the_greeting;
 mod btf_file;
 mod check;
 mod cli;
@@ -43,6 +44,7 @@ mod midlife;
 mod mptcp;
 mod names;
 mod one_cause;
+mod open_under_tls;
 mod opensmtpd;
 mod origins;
 mod otlp;
@@ -57,11 +59,13 @@ mod refusal_reasons;
 mod report;
 mod rotation;
 mod session_age;
+mod several_replies;
 mod silences;
 mod skipped_runs;
 mod softirq_readers;
 mod throttling;
 mod tiers;
 mod tls_probes;
+mod unfinished;
 mod waiting;
 mod what_if;

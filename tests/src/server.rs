@@ -75,6 +75,13 @@ impl Script {
         self.then(Step::Pause(time))
     }
 
+    /// Adds all steps of another.
+    #[must_use]
+    pub fn followed_by(mut self, other: &Self) -> Self {
+        self.steps.extend(other.steps.iter().cloned());
+        self
+    }
+
     /// Closes with a reset.
     #[must_use]
     pub fn close_with_reset(mut self) -> Self {

@@ -1,7 +1,7 @@
 //! Scripted SMTP client sessions in a namespace.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     time::{Duration, Instant},
@@ -105,6 +105,11 @@ impl Session {
                 return Ok(reply);
             }
         }
+    }
+
+    /// Reads so many bytes, whatever they are.
+    pub fn skip(&mut self, bytes: usize) -> Result<()> {
+        self.reader.read_exact(&mut vec![0; bytes]).context("read what comes before")
     }
 
     /// Sends bytes as they are, in one write.

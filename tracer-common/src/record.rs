@@ -241,6 +241,28 @@ pub struct ConnectionState {
     pub batch: TurnBatch,
 }
 
+impl ConnectionState {
+    /// The turn under way, as far as it has come. While the connection is open, the kernel side counts what the
+    /// server has sent in all, and not yet by turn.
+    #[must_use]
+    pub fn turn_under_way(&self) -> Option<Turn> {
+        if self.direction == direction::NONE {
+            return None;
+        }
+        let mut turn = self.current;
+        if self.closed_ns == 0 && self.direction == direction::SERVER {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "sequence numbers wrap around as well"
+            )]
+            let received = self.bytes_received as u32;
+            let next = self.first_rcv_nxt.wrapping_add(received);
+            turn.server_bytes = next.wrapping_sub(self.turn_rcv_nxt);
+        }
+        Some(turn)
+    }
+}
+
 /// Another process uses the connection: its descriptor was passed on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

@@ -16,6 +16,8 @@ pub(super) struct Decrypted {
     pieces: u32,
     /// A piece is missing, or something is no reply.
     broken: bool,
+    /// A reply was read.
+    spoken: bool,
     /// When the first byte of the reply under way was read.
     begin_ns: u64,
     dialogue: Dialogue,
@@ -27,6 +29,7 @@ impl Default for Decrypted {
             parser: ReplyParser::new(),
             pieces: 0,
             broken: false,
+            spoken: false,
             begin_ns: 0,
             dialogue: Dialogue::encrypted(),
         }
@@ -45,10 +48,12 @@ impl Decrypted {
             match self.parser.feed(*byte) {
                 None => {}
                 // With implicit TLS the greeting is decrypted too.
-                Some(Step::Reply(reply)) if reply.code == 220 => {
-                    self.dialogue.greeted(piece.time_ns);
+                Some(Step::Reply(reply)) if reply.code == 220 && !self.spoken => {
+                    self.spoken = true;
+                    self.dialogue.greeted(&reply, piece.time_ns);
                 }
                 Some(Step::Reply(reply)) => {
+                    self.spoken = true;
                     self.dialogue.reply(Said::new(&reply, self.begin_ns, piece.time_ns));
                 }
                 Some(Step::Tls | Step::NotAReply) => self.broken = true,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use tracer_common::record::{ConnectionState, Turn, TurnBatch, direction};
+use tracer_common::record::{ConnectionState, Turn, TurnBatch};
 
 /// Turns kept of one connection: the last.
 pub const TURNS_KEPT: usize = 64;
@@ -85,12 +85,11 @@ impl KeptTurns {
     /// The turns of a connection as it stands.
     pub(super) fn so_far(&self, state: &ConnectionState) -> TurnSpans {
         let kept = self.open.get(&state.id);
-        let current = (state.direction != direction::NONE).then_some(&state.current);
         let earlier = kept.into_iter().flat_map(|kept| &kept.turns);
-        let turns = earlier.chain(state.batch.in_use()).chain(current);
+        let turns = earlier.chain(state.batch.in_use()).copied().chain(state.turn_under_way());
         // One that was over or under way when the connection was first seen is not whole.
         let whole = turns.filter(|turn| turn.start_ns >= state.start_ns);
-        let mut spans: Vec<_> = whole.map(|turn| TurnSpan::new(turn, state.start_ns)).collect();
+        let mut spans: Vec<_> = whole.map(|turn| TurnSpan::new(&turn, state.start_ns)).collect();
         let beyond = spans.len().saturating_sub(TURNS_KEPT);
         spans.drain(..beyond);
         let omitted = kept.map_or(0, |kept| kept.omitted) + beyond as u64;
@@ -128,6 +127,7 @@ impl KeptTurns {
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable;
+    use tracer_common::record::direction;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! How many messages a connection carried, how long its phases took, and how that is known.
 
-use tracer_common::record::{ConnectionState, Turn, direction, flag};
+use tracer_common::record::{ConnectionState, Turn, flag};
 
 use super::{Tls, TransactionsMethod, owners::comm, table::Entry};
 use crate::{
@@ -50,8 +50,8 @@ pub(super) struct Messages {
 /// taken; what the lengths of the turns and the replies said is used up.
 pub(super) fn messages(state: &ConnectionState, entry: &mut Entry) -> Messages {
     for turn in last_turns(state) {
-        entry.replies.turn(turn);
-        entry.decrypted.turn(turn);
+        entry.replies.turn(&turn);
+        entry.decrypted.turn(&turn);
     }
     if state.flags & flag::MIDSTREAM != 0 {
         return Messages::default(); // what came before is not known
@@ -100,9 +100,8 @@ fn from_probes(state: &ConnectionState, told: &Told, inferred: Messages) -> Mess
 }
 
 /// The turns that the kernel side still held.
-fn last_turns(state: &ConnectionState) -> impl Iterator<Item = &Turn> {
-    let current = (state.direction != direction::NONE).then_some(&state.current);
-    state.batch.in_use().iter().chain(current)
+fn last_turns(state: &ConnectionState) -> impl Iterator<Item = Turn> {
+    state.batch.in_use().iter().copied().chain(state.turn_under_way())
 }
 
 fn since(begin_ns: u64, end_ns: u64) -> u64 {
@@ -141,7 +140,7 @@ fn each<T>(times: Option<&[Transaction]>, of: impl Fn(&Transaction) -> T) -> Opt
 fn from_lengths(state: &ConnectionState, mut lengths: Lengths, known: Messages) -> Messages {
     lengths.opened_by(Mta::of(&comm(&state.batch.comm)));
     for turn in last_turns(state) {
-        lengths.turn(turn);
+        lengths.turn(&turn);
     }
     let inference = lengths.finish();
     let counted = inference.transactions.is_some();

@@ -219,8 +219,9 @@ impl Reply {
     /// Whether it says that the server has waited too long for us: RFC 3463 X.4.1 and X.4.2, or words.
     pub fn is_timeout(&self) -> bool {
         let coded = self.enhanced().is_some_and(|it| it.subject == 4 && matches!(it.detail, 1 | 2));
-        let line = normal(&self.last);
-        self.code >= 400 && (coded || TIMEOUT.iter().any(|words| line.contains(words)))
+        let lines = [normal(&self.first), normal(&self.last)];
+        let has = |words: &&str| lines.iter().any(|line| line.contains(words));
+        self.code >= 400 && (coded || TIMEOUT.iter().any(has))
     }
 }
 

@@ -7,6 +7,7 @@ const LINE_TEXT: usize = 512;
 
 /// A complete reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Reply {
     /// Reply code, 200 to 599.
     pub code: u16,
@@ -20,6 +21,8 @@ pub struct Reply {
     pub offers_pipelining: bool,
     /// Whether a line offers AUTH (RFC 4954 section 3).
     pub offers_auth: bool,
+    /// Whether a line offers XEXCH50, an extension of Exchange that has a 354 of its own (no RFC has it).
+    pub offers_xexch50: bool,
     /// Bytes of the reply on the wire, all lines and line ends.
     pub bytes: u32,
 }
@@ -37,8 +40,8 @@ impl Reply {
 pub enum Step {
     /// A reply.
     Reply(Reply),
-    /// Where a reply should begin stands the first byte of a TLS record (RFC 8446 section 5.1: content
-    /// types 20 to 23). Feed nothing more.
+    /// Where a reply should begin stands a TLS record (RFC 8446 section 5.1: content types 20 to 23, major
+    /// version 3). Feed nothing more.
     Tls,
     /// A line that is no reply. The parser goes on with the next line.
     NotAReply,
@@ -63,7 +66,7 @@ impl ReplyParser {
 
     /// Takes the next byte.
     pub fn feed(&mut self, byte: u8) -> Option<Step> {
-        if self.line.is_empty() && (20..=23).contains(&byte) {
+        if let ([20..=23], 3) = (&self.line[..], byte) {
             return Some(Step::Tls);
         }
         self.line_bytes = self.line_bytes.saturating_add(1);
@@ -116,6 +119,7 @@ impl Reply {
             offers_chunking: false,
             offers_pipelining: false,
             offers_auth: false,
+            offers_xexch50: false,
             bytes: 0,
         }
     }
@@ -125,6 +129,7 @@ impl Reply {
         self.offers_chunking |= keyword.eq_ignore_ascii_case(b"CHUNKING");
         self.offers_pipelining |= keyword.eq_ignore_ascii_case(b"PIPELINING");
         self.offers_auth |= keyword.eq_ignore_ascii_case(b"AUTH");
+        self.offers_xexch50 |= keyword.eq_ignore_ascii_case(b"XEXCH50");
         self.bytes = self.bytes.saturating_add(bytes);
     }
 }
@@ -237,7 +242,13 @@ mod tests {
 
     #[test]
     fn tls_ends_the_cleartext() {
-        assert_eq!(steps(b"220 go\r\n\x16\x03\x03"), [reply(220, "go", "go", 8), Step::Tls]);
+        assert_eq!(steps(b"220 go\r\n\x16\x03"), [reply(220, "go", "go", 8), Step::Tls]);
+    }
+
+    #[test]
+    fn a_byte_that_could_begin_tls_does_not_make_a_line_tls() {
+        let ok = reply(250, "ok", "ok", 8);
+        assert_eq!(steps(b"\x16\x14\r\n250 ok\r\n"), [Step::NotAReply, ok]);
     }
 
     #[test]

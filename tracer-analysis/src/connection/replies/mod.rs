@@ -18,7 +18,7 @@ use crate::{
         lengths::Server,
         replies::{Dialogue, Moment, Said, Told},
     },
-    smtp::{Reply, ReplyParser, Step},
+    smtp::{Prelude, Reply, ReplyParser, Step},
 };
 
 /// Segments kept that arrived ahead of their turn, and their bytes.
@@ -39,6 +39,7 @@ pub(super) struct Greeting {
 /// The cleartext part of the server's stream, put together from segments.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Replies {
+    prelude: Prelude,
     parser: ReplyParser,
     /// Where the next byte to read stands in the stream.
     next: u32,
@@ -106,6 +107,7 @@ impl Replies {
             // What was said before is not known, so no reply is the greeting.
             self.skipped = true;
             self.incomplete = attempts > 0 || meta.offset != 0;
+            self.prelude = Prelude::over();
             self.next = meta.offset;
         }
         self.join
@@ -133,6 +135,9 @@ impl Replies {
         let len = new.len() as u32;
         self.next = self.next.wrapping_add(len);
         for byte in new {
+            if self.prelude.takes(*byte) {
+                continue;
+            }
             if self.parser.is_between_replies() {
                 self.begin_ns = time_ns;
             }
@@ -155,7 +160,7 @@ impl Replies {
             self.incomplete = true;
             self.skipped = true;
             self.has_gap = true;
-            self.parser = ReplyParser::new();
+            (self.prelude, self.parser) = (Prelude::over(), ReplyParser::new());
             self.next = offset;
         }
     }
@@ -168,7 +173,7 @@ impl Replies {
         if self.greeting.is_none() && !self.skipped {
             let host = greeting_host(reply);
             self.greeting = Some(Greeting { code: reply.code, host, complete_ns: time_ns });
-            self.dialogue.greeted(time_ns);
+            self.dialogue.greeted(reply, time_ns);
         } else if !self.skipped {
             self.dialogue.reply(Said::new(reply, self.begin_ns, time_ns));
         }
@@ -215,14 +220,10 @@ impl Replies {
         }
         let mut told = dialogue.finish(turns_missing);
         self.moments = std::mem::take(&mut told.moments);
-        if cleartext {
-            return told;
-        }
-        let mut phases = told.phases;
         if self.tls != Some(Tls::Starttls) {
-            phases.starttls_ns = None;
+            told.phases.starttls_ns = None;
         }
-        Told { phases, ..Told::default() }
+        if cleartext { told } else { Told { phases: told.phases, ..Told::default() } }
     }
 
     /// Code of the last reply; `None` if that may be missing, and if TLS hid it.

@@ -1,19 +1,20 @@
 //! Which commands a reply can have answered, and where that leads (RFC 5321, RFC 2920, RFC 3030).
 
-use super::said::{Said, Subject};
+use super::{
+    body,
+    said::{Said, Subject},
+};
 
 /// A command of unknown length.
-const ANY: u64 = u64::MAX;
+pub(super) const ANY: u64 = u64::MAX;
 /// DATA, RSET, NOOP and QUIT: four letters and line end.
-const SHORT: u64 = 6;
+pub(super) const SHORT: u64 = 6;
 /// `MAIL FROM:<>`
 const MAIL: u64 = 14;
 /// `RCPT TO:<a>`
 pub(super) const RCPT: u64 = 13;
-/// `BDAT 0 LAST`
-const LAST: u64 = 13;
-/// `BDAT 1` and a byte.
-const CHUNK: u64 = 9;
+/// A command that is not DATA and has an answer of 354: more than four letters.
+const OWN: u64 = SHORT + 1;
 
 /// What is taken for granted of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +22,9 @@ pub(super) struct Rules {
     /// Longest line of an envelope, in bytes.
     line: u64,
     /// Shortest message.
-    message: u64,
+    pub(super) message: u64,
     /// Whether what nobody does is left out.
-    likely: bool,
+    pub(super) likely: bool,
 }
 
 /// What standards say. RFC 5321 section 4.5.3.1.4 allows 512 bytes, its extensions (RFC 3461, RFC 4954)
@@ -32,13 +33,6 @@ pub(super) const POSSIBLE: Rules = Rules { line: 1_100, message: 0, likely: fals
 
 /// What clients do. A message has Received, From and Date lines at least.
 pub(super) const LIKELY: Rules = Rules { line: 320, message: 64, likely: true };
-
-impl Rules {
-    /// Whether what nobody does is left out.
-    pub(super) fn is_likely(self) -> bool {
-        self.likely
-    }
-}
 
 /// Where the dialogue stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +49,16 @@ pub(super) enum Phase {
     Chunk,
     /// 354: a body is due.
     Body,
+    /// 354, although no recipient was accepted: a lone dot is due.
+    Nobody,
+    /// 354 to a command that is not DATA: what it asked for is due.
+    Own,
+    /// 353: a reply for each recipient is due, and then the final one.
+    Prdr,
+    /// Further final replies are due, one for each recipient (RFC 2033 section 4.2).
+    Fates,
+    /// The server waits for the rest of a body no longer, and closes.
+    GivenUp,
     /// The session is over.
     Closed,
 }
@@ -66,14 +70,27 @@ pub(super) enum Event {
     Nothing,
     /// It begins.
     Begun,
+    /// A recipient was accepted.
+    Recipient,
     /// The server asks for the body.
     Asked,
     /// The body, after a 354, got its final reply.
     Ended,
     /// A chunk that is not the last was answered.
     Chunked,
+    /// The last chunk was answered, and the final reply is still to come.
+    Read,
     /// The last chunk got the final reply.
     Last,
+    /// The message that was ended has a later final reply.
+    Again,
+}
+
+impl Event {
+    /// Whether it is an answer to BDAT.
+    pub(super) fn is_of_chunk(self) -> bool {
+        matches!(self, Self::Chunked | Self::Read | Self::Last)
+    }
 }
 
 /// One way to take a reply.
@@ -89,35 +106,63 @@ pub(super) struct Step {
     pub(super) event: Event,
     /// A command of an envelope was refused: more commands may be on their way that build on it.
     pub(super) refused: bool,
+    /// Nothing was written behind it in this turn.
+    pub(super) last: bool,
+    /// Nothing but QUIT was written behind it in this turn.
+    pub(super) quits: bool,
+    /// Replies to the body that are still due, [`MANY`] if their number is not known.
+    pub(super) due: u8,
 }
 
+/// More replies or recipients than are counted.
+pub(super) const MANY: u8 = 8;
+
 impl Step {
+    /// A step that nothing is to be said of but this.
+    pub(super) fn new(phase: Phase, least: u64, most: u64, event: Event) -> Self {
+        Self { phase, least, most, event, refused: false, last: false, quits: false, due: 0 }
+    }
+
     /// Whether more can follow without waiting for the reply: RFC 2920 section 3.1 has MAIL and RCPT in
     /// groups, RFC 3030 section 4.2 a body behind them.
     pub(super) fn may_be_followed(&self) -> bool {
         match self.event {
-            Event::Begun | Event::Chunked => true,
+            Event::Begun | Event::Recipient | Event::Chunked => true,
             Event::Nothing => self.most != SHORT && self.most != ANY,
-            Event::Asked | Event::Ended | Event::Last => false,
+            _ => false,
         }
+    }
+
+    /// Whether it is the answer to a RSET, behind which more of a group may come.
+    pub(super) fn is_reset(&self) -> bool {
+        self.phase == Phase::Idle && self.most == SHORT && self.event == Event::Nothing
     }
 }
 
 /// What the server has shown of its ways so far.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct Habits {
     /// It offers CHUNKING.
-    chunking: bool,
+    pub(super) chunking: bool,
+    /// It offers an extension that has a 354 of its own.
+    own: bool,
+    /// It offers PIPELINING.
+    pub(super) pipelining: bool,
     /// It answers an accepted RCPT with X.1.5.
     recipients: bool,
     /// It has words for a message that it took.
-    messages: bool,
+    pub(super) messages: bool,
+    /// Its greeting says that it speaks LMTP.
+    pub(super) lmtp: bool,
 }
 
 impl Habits {
     /// Learns from a reply.
     pub(super) fn learn(&mut self, said: &Said) {
         self.chunking |= said.offers_chunking;
+        self.pipelining |= said.offers_pipelining;
+        self.own |= said.offers_xexch50;
         self.recipients |= said.subject == Subject::Recipient;
         self.messages |= said.names_message;
     }
@@ -133,125 +178,141 @@ pub(super) struct Place {
     pub(super) habits: Habits,
     /// In this turn a command was refused that later ones built on.
     pub(super) refused: bool,
+    /// A recipient of this transaction was refused, and none was accepted.
+    pub(super) nobody: bool,
+    /// Recipients that were accepted, at most [`MANY`].
+    pub(super) recipients: u8,
+    /// Replies to the body that are still due, at most [`MANY`].
+    pub(super) due: u8,
     /// The first reply to this turn.
     pub(super) first: bool,
+    /// Bytes that the client wrote in this turn, if that is known.
+    pub(super) bytes: Option<u64>,
+    /// The client had not written for [`body::PAUSE_NS`] or more.
+    pub(super) paused: bool,
+    /// A body, or a chunk of one, was answered in this turn.
+    pub(super) ended: bool,
     /// The client has used DATA, and it is taken for granted that it will not use BDAT.
     pub(super) data: bool,
-    /// The reply has the words of the last one to RCPT, and MAIL was answered in others.
+    /// The reply has the words of the last one to an accepted RCPT.
+    pub(super) words_of_recipient: bool,
+    /// And MAIL was answered in others.
     pub(super) like_recipient: bool,
 }
 
 /// Every way to take `said`.
 pub(super) fn steps(rules: Rules, place: Place, said: &Said, into: &mut Vec<Step>) {
-    let mut step = |phase, least, most, event| {
-        into.push(Step { phase, least, most, event, refused: false });
-    };
-    match said.code {
-        _ if place.phase == Phase::Closed => step(Phase::Closed, 0, ANY, Event::Nothing),
-        221 if rules.likely && place.phase == Phase::Chunk => {}
-        221 => step(Phase::Closed, 0, SHORT, Event::Nothing),
-        421 if said.gives_up() => step(Phase::Closed, 0, ANY, Event::Nothing),
-        _ if place.phase == Phase::Body => step(Phase::Idle, 0, ANY, Event::Ended),
-        421 => {
-            step(Phase::Closed, 0, if rules.likely { rules.line } else { ANY }, Event::Nothing);
-            if takes_chunk(place) {
-                step(Phase::Closed, last_chunk(rules, place), ANY, Event::Last);
+    let mut step = |phase, least, most, event| into.push(Step::new(phase, least, most, event));
+    let likely = rules.likely;
+    match (place.phase, said.code) {
+        (Phase::Closed, 221 | 421) => step(Phase::Closed, 0, ANY, Event::Nothing),
+        (Phase::GivenUp, 421) if !place.first => step(Phase::GivenUp, 0, ANY, Event::Nothing),
+        (Phase::Closed | Phase::GivenUp, _) => {}
+        (Phase::Body | Phase::Nobody | Phase::Own | Phase::Prdr | Phase::Fates, _) => {
+            body::answers(rules, place, said, into);
+        }
+        (_, 221) if likely && place.phase == Phase::Chunk => {}
+        (_, 221) => step(Phase::Closed, 0, SHORT, Event::Nothing),
+        (_, 353) => body::read(rules, place, into),
+        // Behind a body nobody writes anything but QUIT.
+        (_, code) if likely && place.ended && code != 421 => {}
+        (_, 354) => asked(rules, place, into),
+        (_, 250..=252) => accepted(rules, place, said, into),
+        (_, 400..) => {
+            if said.code == 421 {
+                let most = if likely { rules.line } else { ANY };
+                step(Phase::Closed, 0, most, Event::Nothing);
+            }
+            refused(rules, place, said, into);
+        }
+        (phase, 220) => {
+            // The dialogue begins once more (XCLIENT), or STARTTLS was accepted.
+            step(Phase::Start, 0, ANY, Event::Nothing);
+            if !likely {
+                step(phase, 0, ANY, Event::Nothing);
             }
         }
-        // RFC 2920 section 3.2 lets it ask although it accepted no recipient.
-        354 if place.phase == Phase::Rcpt || place.phase == Phase::Mail && place.refused => {
-            step(Phase::Body, SHORT, SHORT, Event::Asked);
-        }
-        250..=252 => accepted(rules, place, said, &mut step),
-        400.. => refused(rules, place, said, into),
-        354 => {}
-        _ => step(place.phase, 0, ANY, Event::Nothing), // AUTH, STARTTLS, HELP
+        (phase, _) => step(phase, 0, ANY, Event::Nothing), // AUTH, HELP
     }
 }
 
-/// Whether a chunk may be the next command. A client that knows of no recipient sends none.
-fn takes_chunk(place: Place) -> bool {
-    let open = matches!(place.phase, Phase::Rcpt | Phase::Chunk);
-    place.habits.chunking && !place.data && (open || place.refused && place.phase != Phase::Start)
+/// 354: to DATA, or to a command that is not DATA (XEXCH50). That one is longer; behind others it cannot be told
+/// from DATA, and is possible only if it was offered.
+fn asked(rules: Rules, place: Place, into: &mut Vec<Step>) {
+    let mut step = |phase, least, most, event| into.push(Step::new(phase, least, most, event));
+    match place.phase {
+        Phase::Rcpt => step(Phase::Body, SHORT, SHORT, Event::Asked),
+        // RFC 2920 section 3.2 lets it ask although it accepted no recipient.
+        Phase::Mail if place.nobody => step(Phase::Nobody, SHORT, SHORT, Event::Nothing),
+        Phase::Mail => {}
+        _ => return,
+    }
+    if place.habits.own || place.first && place.bytes.is_some_and(|bytes| bytes >= OWN) {
+        step(Phase::Own, OWN, rules.line, Event::Nothing);
+    }
 }
 
-/// Bytes of BDAT with the last chunk, at least. After others it may be empty.
-fn last_chunk(rules: Rules, place: Place) -> u64 {
-    if place.phase == Phase::Chunk { LAST } else { LAST + rules.message }
-}
-
-fn accepted(
-    rules: Rules,
-    place: Place,
-    said: &Said,
-    step: &mut impl FnMut(Phase, u64, u64, Event),
-) {
+fn accepted(rules: Rules, place: Place, said: &Said, into: &mut Vec<Step>) {
     if place.phase == Phase::Start {
-        return step(Phase::Idle, 0, ANY, Event::Nothing);
+        return into.push(Step::new(Phase::Idle, 0, ANY, Event::Nothing));
     }
     let chunk_only = rules.likely && said.names_chunk;
     let of_body = said.subject == Subject::Content || said.names_message || chunk_only;
     if !of_body {
-        short(rules, place, step);
+        short(rules, place, said, into);
+        let mut step = |phase, least, most, event| into.push(Step::new(phase, least, most, event));
         let recipient = said.subject == Subject::Recipient;
         if place.phase == Phase::Idle && said.code == 250 && !recipient {
             step(Phase::Mail, MAIL, rules.line, Event::Begun);
         }
-        if place.phase == Phase::Idle && said.several_lines {
+        if said.several_lines {
             step(Phase::Idle, SHORT + 1, rules.line, Event::Nothing); // EHLO once more
         }
-        let recipient = said.is_about_address() || !place.habits.recipients;
+        if said.code == 252 {
+            step(place.phase, SHORT + 1, rules.line, Event::Nothing); // VRFY
+        }
+        let recipient = recipient || !place.habits.recipients;
         if matches!(place.phase, Phase::Mail | Phase::Rcpt) && recipient {
-            step(Phase::Rcpt, RCPT, rules.line, Event::Nothing);
+            step(Phase::Rcpt, RCPT, rules.line, Event::Recipient);
         }
     }
-    let like_recipient = rules.likely && place.like_recipient;
-    if takes_chunk(place) && !said.is_about_address() && !like_recipient {
-        if !said.names_message {
-            step(Phase::Chunk, CHUNK + rules.message, ANY, Event::Chunked);
-        }
-        if !chunk_only && said.names_message >= place.habits.messages {
-            step(Phase::Idle, last_chunk(rules, place), ANY, Event::Last);
-        }
-    }
+    body::chunk_accepted(rules, place, said, chunk_only, into);
 }
 
-/// RSET and NOOP. Nobody writes them behind other commands, nor gives up after a chunk that was accepted.
-fn short(rules: Rules, place: Place, step: &mut impl FnMut(Phase, u64, u64, Event)) {
-    let idle = place.phase == Phase::Idle;
-    if !rules.likely || place.first {
-        if !rules.likely || place.phase != Phase::Chunk {
-            step(Phase::Idle, SHORT, SHORT, Event::Nothing);
-        }
-        if !idle {
-            step(place.phase, SHORT, SHORT, Event::Nothing);
-        }
+/// RSET and NOOP. NOOP ends a group (RFC 2920 section 3.1). Nobody gives up after a chunk that was accepted, writes
+/// RSET behind other commands unless QUIT is behind it, or NOOP within a transaction.
+fn short(rules: Rules, place: Place, said: &Said, into: &mut Vec<Step>) {
+    let command = |phase| Step::new(phase, SHORT, SHORT, Event::Nothing);
+    if !rules.likely || place.phase != Phase::Chunk {
+        let quits = rules.likely && !place.first;
+        into.push(Step { quits, ..command(Phase::Idle) });
+    }
+    let alone = place.first && place.bytes.is_some();
+    let within = place.phase != Phase::Idle && !said.is_about_address();
+    if within && (!rules.likely || alone) {
+        into.push(Step { last: true, ..command(place.phase) });
     }
 }
 
 fn refused(rules: Rules, place: Place, said: &Said, into: &mut Vec<Step>) {
-    let mut step = |phase, least, most, event, refused| {
-        into.push(Step { phase, least, most, event, refused });
+    let mut step = |phase, least, most, refused| {
+        into.push(Step { refused, ..Step::new(phase, least, most, Event::Nothing) });
     };
-    // Some servers refuse a body because of an address in it.
-    let address = rules.likely && said.is_about_address();
     match place.phase {
-        Phase::Start => step(Phase::Start, 0, ANY, Event::Nothing, false),
+        Phase::Start => step(Phase::Start, 0, ANY, false),
         // MAIL, what was written behind it, AUTH, or a command that the server does not know.
         Phase::Idle if matches!(said.code, 432 | 534 | 535 | 538) => {
-            step(Phase::Idle, 0, ANY, Event::Nothing, false);
+            step(Phase::Idle, 0, ANY, false);
         }
-        Phase::Idle => step(Phase::Idle, SHORT, rules.line, Event::Nothing, true),
+        Phase::Idle => step(Phase::Idle, SHORT, rules.line, true),
         Phase::Mail | Phase::Rcpt => {
-            step(place.phase, RCPT, rules.line, Event::Nothing, true);
-            if !address {
-                step(place.phase, SHORT, SHORT, Event::Nothing, place.refused);
+            step(place.phase, RCPT, rules.line, true);
+            // Some servers refuse a body because of an address in it.
+            if !(rules.likely && said.is_about_address()) {
+                step(place.phase, SHORT, SHORT, place.refused);
             }
         }
-        Phase::Chunk | Phase::Body | Phase::Closed => {}
+        _ => {}
     }
-    if takes_chunk(place) && !address {
-        step(Phase::Idle, last_chunk(rules, place), ANY, Event::Last, false);
-        step(Phase::Idle, CHUNK + rules.message, ANY, Event::Chunked, true);
-    }
+    body::chunk_refused(rules, place, said, into);
 }

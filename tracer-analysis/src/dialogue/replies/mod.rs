@@ -6,10 +6,12 @@
 //! way to read the session, once by what standards allow and once by what clients do. A count is exact
 //! if all that standards allow agree on it. `docs/replies.md` explains the method.
 
+mod body;
 mod grammar;
 mod join;
 mod pauses;
 mod phases;
+mod reading;
 mod readings;
 mod said;
 #[cfg(test)]
@@ -17,13 +19,15 @@ mod tests;
 
 use tracer_common::record::Turn;
 
+use crate::smtp::Reply;
+
 use self::{
     grammar::{LIKELY, POSSIBLE},
     join::{Join, Next},
     pauses::Pauses,
     readings::{Readings, TurnTimes},
 };
-pub(crate) use self::{pauses::Moment, phases::Phases, readings::Transaction, said::Said};
+pub(crate) use self::{pauses::Moment, phases::Phases, reading::Transaction, said::Said};
 use super::{Rest, Standing};
 
 /// What the replies of a connection told.
@@ -78,25 +82,35 @@ impl Default for Dialogue {
     }
 }
 
-/// Messages that came by DATA. RFC 5321 section 4.1.1.4: 354 asks for the message, and the next reply says
-/// what became of it, whatever its code. Only a 421 that speaks of the connection (X.4) does not: the
-/// server gave up waiting for the end of the message.
+/// Messages that came by DATA, counted in the simplest way: RFC 5321 section 4.1.1.4: 354 asks for the message, and
+/// the next reply says what became of it.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Data {
+    /// A 354 that cannot have been another extension's.
     used: bool,
+    asked: bool,
     awaits_final: bool,
     count: u32,
     /// The server offers CHUNKING: messages may come by BDAT, without a 354.
     chunking: bool,
+    /// The server offers an extension with a 354 of its own.
+    own: bool,
 }
 
 impl Data {
     fn reply(&mut self, said: &Said) {
         self.chunking |= said.offers_chunking;
+        self.own |= said.offers_xexch50;
+        if said.code == 353 {
+            return; // the final reply is still to come
+        }
         if std::mem::take(&mut self.awaits_final) {
-            self.count = self.count.saturating_add(u32::from(!said.gives_up()));
+            let gives_up = said.code == 421 && said.times_out;
+            self.count = self.count.saturating_add(u32::from(!gives_up));
         } else if said.code == 354 {
-            (self.used, self.awaits_final) = (true, true);
+            (self.asked, self.awaits_final) = (true, true);
+            self.used |= !self.own;
         }
     }
 }
@@ -121,10 +135,14 @@ impl Dialogue {
         self.advance(false);
     }
 
-    /// The greeting was complete.
-    pub(crate) fn greeted(&mut self, complete_ns: u64) {
+    /// The server greeted, which was complete at `complete_ns`.
+    pub(crate) fn greeted(&mut self, greeting: &Reply, complete_ns: u64) {
         self.greeted_ns.get_or_insert(complete_ns);
         self.pauses.greeted(complete_ns);
+        if said::names_lmtp(greeting) {
+            self.possible.speaks_lmtp();
+            self.likely.speaks_lmtp();
+        }
     }
 
     fn standing(&self) -> Standing {
@@ -151,9 +169,8 @@ impl Dialogue {
     }
 
     fn take(&mut self, said: &Said) {
-        if let Some(turn) = self.turn {
-            self.phases.reply(said, turn.start_ns, self.greeted_ns.unwrap_or(u64::MAX));
-        }
+        let turn_ns = self.turn.map(|turn| turn.start_ns);
+        self.phases.reply(said, turn_ns, self.greeted_ns.unwrap_or(u64::MAX));
         self.pauses.reply(said, self.standing(), self.likely.is_at_recipient());
         self.possible.reply(said, false);
         self.likely.reply(said, self.data.used);
@@ -167,19 +184,18 @@ impl Dialogue {
     /// What was told, at the end of the connection. `turns_missing`: some turns never came.
     pub(crate) fn finish(mut self, turns_missing: bool) -> Told {
         self.advance(true);
-        // Without the offer nothing can have come by BDAT; with it, who used DATA is likely to have used
-        // nothing else.
-        let certain = (!self.data.chunking).then_some(self.data.count);
-        let by_data = certain.or(self.data.used.then_some(self.data.count));
+        // Without 354 and without the offer of CHUNKING there is no message.
+        let none = (!self.data.asked && !self.data.chunking).then_some(0);
+        let by_data = none.or(self.data.asked.then_some(self.data.count));
         if turns_missing || self.join.overrun() {
             let phases = if turns_missing { Phases::default() } else { self.phases };
-            let exact = certain.is_some();
+            let exact = none.is_some();
             return Told { transactions: by_data, exact, phases, ..Told::default() };
         }
         let rest = Some(self.pauses.rest(self.standing(), self.unfinished_ns));
         let (possible, likely) = (self.possible.agreed(), self.likely.agreed());
-        let exact = certain.or(possible.as_ref().map(|it| it.count));
-        let transactions = exact.or(by_data).or(likely.as_ref().map(|it| it.count));
+        let exact = none.or(possible.as_ref().map(|it| it.count));
+        let transactions = exact.or(likely.as_ref().map(|it| it.count)).or(by_data);
         let fits = |it: &readings::Agreed| Some(it.count) == transactions;
         let mut times = [possible, likely].into_iter().flatten().filter(fits);
         Told {

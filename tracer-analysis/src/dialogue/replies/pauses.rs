@@ -75,8 +75,8 @@ impl Pauses {
         let unasked = farewell && self.answered && pause_ns >= IDLE_NS;
         let waited = match standing {
             Standing::Settled | Standing::Unclear => unasked,
-            Standing::Open => unasked && said.timeout,
-            Standing::Owing => farewell && said.timeout && pause_ns >= ANSWER_NS,
+            Standing::Open => unasked && said.times_out,
+            Standing::Owing => farewell && said.times_out && pause_ns >= ANSWER_NS,
         };
         if waited && standing != Standing::Owing {
             self.unasked = Some([self.last_ns, said.begin_ns]);

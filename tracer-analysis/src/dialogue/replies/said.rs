@@ -11,8 +11,6 @@ pub(super) enum Subject {
     Recipient,
     /// Any other X.1: an address.
     Address,
-    /// X.4: the connection or the network.
-    Network,
     /// X.6: the content of a message.
     Content,
     /// Anything else.
@@ -35,12 +33,14 @@ pub(crate) struct Said {
     pub(super) names_message: bool,
     /// It says how many bytes came: the reply to a chunk does, as a rule.
     pub(super) names_chunk: bool,
+    /// It refuses because the server has waited too long for us, by its code or its words.
+    pub(super) times_out: bool,
     /// It offers CHUNKING.
     pub(super) offers_chunking: bool,
     /// It offers PIPELINING.
     pub(super) offers_pipelining: bool,
-    /// It says that the server has waited too long for us.
-    pub(super) timeout: bool,
+    /// It offers XEXCH50, which has a 354 of its own.
+    pub(super) offers_xexch50: bool,
     /// Its first and last line differ.
     pub(super) several_lines: bool,
     /// A hash of its words, without those that have digits in them.
@@ -50,11 +50,11 @@ pub(crate) struct Said {
 impl Said {
     /// A reply whose first and last byte arrived at these times.
     pub(crate) fn new(reply: &Reply, begin_ns: u64, complete_ns: u64) -> Self {
-        let subject = match reply.enhanced().map(|it| (it.subject, it.detail)) {
+        let about = reply.enhanced().map(|it| (it.subject, it.detail));
+        let subject = match about {
             None => Subject::Unsaid,
             Some((1, 5)) => Subject::Recipient,
             Some((1, _)) => Subject::Address,
-            Some((4, _)) => Subject::Network,
             Some((6, _)) => Subject::Content,
             Some(_) => Subject::Other,
         };
@@ -67,9 +67,10 @@ impl Said {
             subject,
             names_message: !of_address && names_message(text),
             names_chunk: !of_address && !reply.offers_chunking && names_chunk(text),
+            times_out: reply.is_timeout(),
             offers_chunking: reply.offers_chunking,
             offers_pipelining: reply.offers_pipelining,
-            timeout: reply.is_timeout(),
+            offers_xexch50: reply.offers_xexch50,
             several_lines: reply.first != reply.last,
             words: hash(text),
         }
@@ -78,12 +79,6 @@ impl Said {
     /// Whether it speaks of an address: the answer to MAIL or RCPT, never to a body.
     pub(super) fn is_about_address(&self) -> bool {
         matches!(self.subject, Subject::Recipient | Subject::Address)
-    }
-
-    /// Whether it ends the session without having been asked: a 421 that speaks of the connection, not
-    /// of a message (`421 4.4.2 timeout exceeded`).
-    pub(super) fn gives_up(&self) -> bool {
-        self.code == 421 && self.subject == Subject::Network
     }
 }
 
@@ -101,6 +96,11 @@ fn names_chunk(text: &[u8]) -> bool {
     let number = |word: &[u8]| word.iter().all(u8::is_ascii_digit);
     words(text).any(|word| is(word, b"chunk"))
         || pairs(text).any(|(word, next)| number(word) && bytes(next))
+}
+
+/// Whether the greeting is that of an LMTP server (RFC 2033 has no other sign of it).
+pub(crate) fn names_lmtp(greeting: &Reply) -> bool {
+    [&greeting.first, &greeting.last].into_iter().any(|text| words(text).any(|it| is(it, b"lmtp")))
 }
 
 /// Whether a word is this one, in capitals or not.

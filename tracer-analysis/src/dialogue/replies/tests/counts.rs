@@ -118,11 +118,14 @@ fn refused_bodies_count() {
 #[test]
 fn server_that_hangs_up() {
     let data = || Session::begin().group(60, &["250 2.1.0 Ok", "250 2.1.5 Ok", "354 Go"]);
-    // The answer to the body: refused for now.
-    assert_eq!(count(&data().says(900, "421 4.3.2 Shutting down")), (Some(1), true));
-    assert_eq!(count(&data().says(900, "421 busy")), (Some(1), true));
-    // It waited for the end of the body in vain.
-    assert_eq!(count(&data().says(900, "421 4.4.2 Timeout exceeded")), (Some(0), true));
+    // The answer to the body, most likely: refused for now. But the server may have closed in the middle of it.
+    assert_eq!(count(&data().says(900, "421 4.3.2 Shutting down")), (Some(1), false));
+    assert_eq!(count(&data().says(900, "421 busy")), (Some(1), false));
+    // It waited too long for the end of the body, though not for long after the last write.
+    assert_eq!(count(&data().says(900, "421 4.4.2 Timeout exceeded")), (Some(0), false));
+    // Whoever closes says nothing else.
+    let goes_on = data().says(900, "421 busy").says(6, "250 2.0.0 Ok");
+    assert_eq!(count(&goes_on), (Some(1), true));
     for text in ["421 4.4.2 Timeout exceeded", "421 4.7.0 Too much"] {
         let by = server("Exim");
         let idle = Session::begin().message(by, Way::Whole, 3_000).group(0, &[text]);

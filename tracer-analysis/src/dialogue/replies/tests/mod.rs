@@ -162,10 +162,17 @@ impl Session {
             }
         }
         let mut dialogue = Dialogue::default();
-        dialogue.greeted(MILLISECOND);
+        dialogue.greeted(&greeting("220 mx"), MILLISECOND);
         feed(&mut dialogue, &turns, &said);
         dialogue.finish(false)
     }
+}
+
+fn greeting(text: &str) -> Reply {
+    let mut parser = ReplyParser::new();
+    let step = format!("{text}\r\n").bytes().find_map(|byte| parser.feed(byte));
+    let Some(Step::Reply(reply)) = step else { panic!("{text} is not a reply") };
+    reply
 }
 
 /// Count, and whether it is exact.

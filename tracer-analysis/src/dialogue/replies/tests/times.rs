@@ -50,7 +50,7 @@ fn phases() {
     // EHLO was written before the greeting came.
     let early = Session::begin().says(30, "250 ok").told_in(|dialogue, turns, said| {
         *dialogue = Dialogue::default();
-        dialogue.greeted(turns[0].start_ns + 1);
+        dialogue.greeted(&greeting("220 mx"), turns[0].start_ns + 1);
         replies(dialogue, said);
         writes(dialogue, turns);
     });
