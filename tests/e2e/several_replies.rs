@@ -50,7 +50,7 @@ fn client(mut session: Session, case: &Case) {
     session.command("EHLO client.test", "250").unwrap();
     let mut group = "MAIL FROM:<sender@client.test>\r\n".to_owned();
     for number in 0..case.recipients {
-        group.push_str(&format!("RCPT TO:<recipient-{number}@several.test>\r\n"));
+        group.extend(["RCPT TO:<recipient-", &number.to_string(), "@several.test>\r\n"]);
     }
     if !case.bdat {
         group.push_str("DATA\r\n");

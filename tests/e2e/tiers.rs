@@ -210,7 +210,7 @@ fn every_kind_of_hook_tells_the_same_deaths() {
     needs!(Namespaces, Tracer, KernelTypes);
     let lab = Lab::up().unwrap();
     let deaths = Deaths::prepare(&lab).unwrap();
-    let tracers = start(&lab);
+    let tracers = start(this_test!(), &lab);
     let count = deaths.play(&lab).unwrap();
     lab.wait_for_ends(PATIENCE).unwrap();
     for (tier, recording) in compare(tracers, count) {

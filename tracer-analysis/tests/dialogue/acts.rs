@@ -28,7 +28,7 @@ const GIVEN_UP: [&str; 6] = [
 ];
 
 /// One session: what was handed over, and its record.
-pub fn session(random: &mut Random) -> (Truth, Connection) {
+pub(crate) fn session(random: &mut Random) -> (Truth, Connection) {
     let mut talk = Talk::new(random);
     talk.begin();
     for _ in 0..talk.random.below(7) {
@@ -120,7 +120,9 @@ fn write(talk: &mut Talk<'_>, group: Vec<Asked>) {
     if talk.nature.groups {
         talk.group(group);
     } else {
-        group.into_iter().for_each(|it| talk.group(vec![it]));
+        for asked in group {
+            talk.group(vec![asked]);
+        }
     }
 }
 

@@ -24,7 +24,8 @@ fn session(offers: &str, dialogue: &str) -> String {
 fn begun(offers: &str, dialogue: &str) -> String {
     let words: Vec<&str> = std::iter::once("mx.test").chain(offers.split_whitespace()).collect();
     let (last, more) = words.split_last().unwrap();
-    let more: String = more.iter().map(|word| format!("250-{word}|")).collect();
+    let more: Vec<String> = more.iter().map(|word| format!("250-{word}|")).collect();
+    let more = more.concat();
     format!("S: 220 mx.test ESMTP\nC: EHLO client.test\nS: {more}250 {last}\n{dialogue}")
 }
 

@@ -9,43 +9,43 @@ use crate::{
     wire::{End, Wire},
 };
 
-/// Numbers at random (SplitMix64), the same for the same seed.
-pub struct Random(pub u64);
+/// Numbers at random (`SplitMix64`), the same for the same seed.
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         usize::try_from((mixed ^ mixed >> 31) % limit as u64).unwrap()
     }
 
-    pub fn within(&mut self, range: Range<usize>) -> usize {
+    pub(crate) fn within(&mut self, range: Range<usize>) -> usize {
         range.start + self.below(range.len())
     }
 
-    pub fn percent(&mut self, percent: usize) -> bool {
+    pub(crate) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    pub fn of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 }
 
 /// How a server words its replies.
-pub struct Words {
-    pub mail: &'static str,
-    pub rcpt: &'static str,
-    pub no_rcpt: &'static str,
-    pub taken: &'static str,
-    pub chunk: &'static str,
-    pub reset: &'static str,
+pub(crate) struct Words {
+    pub(crate) mail: &'static str,
+    pub(crate) rcpt: &'static str,
+    pub(crate) no_rcpt: &'static str,
+    pub(crate) taken: &'static str,
+    pub(crate) chunk: &'static str,
+    pub(crate) reset: &'static str,
     /// The reply to one recipient of a body.
-    pub fate: &'static str,
+    pub(crate) fate: &'static str,
 }
 
-pub const WORDS: [Words; 6] = [
+pub(crate) const WORDS: [Words; 6] = [
     Words {
         mail: "250 2.1.0 Ok",
         rcpt: "250 2.1.5 Ok",
@@ -103,35 +103,36 @@ pub const WORDS: [Words; 6] = [
 ];
 
 /// What a session is like.
-pub struct Nature {
-    pub words: &'static Words,
-    pub chunking: bool,
-    pub prdr: bool,
-    pub lmtp: bool,
-    pub own: bool,
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(crate) struct Nature {
+    pub(crate) words: &'static Words,
+    pub(crate) chunking: bool,
+    pub(crate) prdr: bool,
+    pub(crate) lmtp: bool,
+    pub(crate) own: bool,
     /// Hundredths of the messages that come by BDAT. As a rule a client has one way.
-    pub bdat: usize,
+    pub(crate) bdat: usize,
     /// Writes groups of commands, in several writes or one.
-    pub groups: bool,
+    pub(crate) groups: bool,
 }
 
 /// A command with its replies, written by nobody yet.
-pub struct Asked {
-    pub command: Command,
-    pub bytes: usize,
-    pub replies: Vec<String>,
+pub(crate) struct Asked {
+    pub(crate) command: Command,
+    pub(crate) bytes: usize,
+    pub(crate) replies: Vec<String>,
 }
 
 /// A session under way.
-pub struct Talk<'a> {
-    pub random: &'a mut Random,
-    pub nature: Nature,
-    pub truth: Truth,
+pub(crate) struct Talk<'a> {
+    pub(crate) random: &'a mut Random,
+    pub(crate) nature: Nature,
+    pub(crate) truth: Truth,
     wire: Wire,
 }
 
 impl<'a> Talk<'a> {
-    pub fn new(random: &'a mut Random) -> Self {
+    pub(crate) fn new(random: &'a mut Random) -> Self {
         let nature = Nature {
             words: &WORDS[random.below(WORDS.len())],
             chunking: random.percent(50),
@@ -146,7 +147,7 @@ impl<'a> Talk<'a> {
     }
 
     /// What stands before the greeting of the server, the greeting, and EHLO.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if self.random.percent(10) {
             self.proxy();
         }
@@ -203,22 +204,22 @@ impl<'a> Talk<'a> {
             (it.own, "XEXCH50"),
             (it.groups, "PIPELINING"),
         ];
-        let words: String =
-            offers.iter().filter(|it| it.0).map(|it| format!("250-{}\r\n", it.1)).collect();
+        let offered = offers.iter().filter(|it| it.0);
+        let words: Vec<String> = offered.map(|it| format!("250-{}\r\n", it.1)).collect();
         if words.is_empty() {
             "250 mx.test".into()
         } else {
-            format!("250-mx.test\r\n{words}250 SIZE")
+            format!("250-mx.test\r\n{}250 SIZE", words.concat())
         }
     }
 
     /// One command in one write, and its reply.
-    pub fn one(&mut self, command: Command, bytes: usize, reply: &str) {
+    pub(crate) fn one(&mut self, command: Command, bytes: usize, reply: &str) {
         self.group(vec![Asked { command, bytes, replies: vec![reply.to_owned()] }]);
     }
 
     /// Commands in one write, or in several that do not wait, and their replies.
-    pub fn group(&mut self, asked: Vec<Asked>) {
+    pub(crate) fn group(&mut self, asked: Vec<Asked>) {
         let overlap = asked.len() > 1 && self.random.percent(10);
         let mut replies = Vec::new();
         let mut bytes = 0;
@@ -247,7 +248,7 @@ impl<'a> Talk<'a> {
     }
 
     /// A body in one write or several.
-    pub fn body(&mut self, command: Command, bytes: usize) {
+    pub(crate) fn body(&mut self, command: Command, bytes: usize) {
         self.truth.sent(command, bytes);
         let mut left = bytes;
         while left > 200 && self.random.percent(30) {
@@ -261,7 +262,7 @@ impl<'a> Talk<'a> {
     }
 
     /// The server says something, in one segment or two.
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.truth.replied(text);
         let line = format!("{text}\r\n");
         let cut = if self.random.percent(5) { self.random.below(line.len()) } else { 0 };
@@ -273,7 +274,7 @@ impl<'a> Talk<'a> {
     }
 
     /// Now and then, for so long that it is a pause.
-    pub fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         let ms = if self.random.percent(25) {
             self.random.within(1_000..9_000)
         } else {
@@ -282,11 +283,11 @@ impl<'a> Talk<'a> {
         self.wire.wait(ms as u64);
     }
 
-    pub fn long_pause(&mut self) {
+    pub(crate) fn long_pause(&mut self) {
         self.wire.wait(self.random.within(1_500..9_000) as u64);
     }
 
-    pub fn end(self, end: End) -> (Truth, Connection) {
+    pub(crate) fn end(self, end: End) -> (Truth, Connection) {
         (self.truth, self.wire.end(end))
     }
 }

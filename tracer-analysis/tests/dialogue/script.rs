@@ -7,7 +7,7 @@ use crate::wire::{End, Wire};
 /// Plays `script`: `C: line`, `S: line`, several lines of one write with `|` between them, `C* bytes` for a write of
 /// so many bytes, `S* bytes` for one of TLS, `S! bytes in hexadecimal`, `... ms` for a pause; at the end `S closes`, `C closes`, `reset` or
 /// `open`.
-pub fn play(script: &str) -> Connection {
+pub(crate) fn play(script: &str) -> Connection {
     let mut wire = Wire::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match line.split_once(' ').unwrap_or((line, "")) {
@@ -28,7 +28,7 @@ pub fn play(script: &str) -> Connection {
 }
 
 fn lines(text: &str) -> String {
-    text.split('|').map(|line| format!("{}\r\n", line.trim())).collect()
+    text.split('|').flat_map(|line| [line.trim(), "\r\n"]).collect()
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

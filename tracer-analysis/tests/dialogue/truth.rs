@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// What the client sends, one thing that is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     Mail,
     Rcpt,
     Data,
@@ -25,7 +25,7 @@ pub enum Command {
 
 /// The session so far.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub(crate) struct Truth {
     lmtp: bool,
     unanswered: VecDeque<Command>,
     recipients: u32,
@@ -34,27 +34,28 @@ pub struct Truth {
     announced: bool,
     messages: u32,
     /// What was said, for a report.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 impl Truth {
-    pub fn new(lmtp: bool) -> Self {
+    pub(crate) fn new(lmtp: bool) -> Self {
         Self { lmtp, ..Self::default() }
     }
 
-    pub fn sent(&mut self, command: Command, bytes: usize) {
+    pub(crate) fn sent(&mut self, command: Command, bytes: usize) {
         self.log.push(format!("C {command:?} {bytes}"));
         self.unanswered.push_back(command);
     }
 
     /// The server replies to the first command that it has not answered, or to none.
-    pub fn replied(&mut self, text: &str) {
+    pub(crate) fn replied(&mut self, text: &str) {
         self.log.push(format!("S {text:?}"));
         let code: u32 = text[..3].parse().unwrap();
         let Some(command) = self.unanswered.front().copied() else { return };
         let done = match command {
-            Command::Body { whole } => self.body(code, whole),
-            Command::Chunk { last: true, whole } => self.body(code, whole),
+            Command::Body { whole } | Command::Chunk { last: true, whole } => {
+                self.body(code, whole)
+            }
             Command::Chunk { last: false, .. } | Command::Data | Command::Other => true,
             Command::Mail | Command::Reset => {
                 self.recipients = if code < 300 { 0 } else { self.recipients };
@@ -93,7 +94,7 @@ impl Truth {
         self.messages += u32::from(handed_over && self.recipients > 0);
     }
 
-    pub fn messages(&self) -> u32 {
+    pub(crate) fn messages(&self) -> u32 {
         self.messages
     }
 }

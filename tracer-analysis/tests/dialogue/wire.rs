@@ -11,7 +11,7 @@ const MILLISECOND: u64 = 1_000_000;
 const BEGIN: u64 = 1_000_000 * MILLISECOND;
 
 /// A session under way.
-pub struct Wire {
+pub(crate) struct Wire {
     table: Table,
     state: ConnectionState,
     now: u64,
@@ -22,7 +22,7 @@ pub struct Wire {
 
 /// Who ends the session.
 #[derive(Debug, Clone, Copy)]
-pub enum End {
+pub(crate) enum End {
     Server,
     Client,
     Reset,
@@ -32,7 +32,7 @@ pub enum End {
 
 impl Wire {
     /// Established.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Clock { utc_minus_boot_ns: 0 };
         let state = ConnectionState {
             id: 7,
@@ -52,12 +52,12 @@ impl Wire {
     }
 
     /// Time goes by.
-    pub fn wait(&mut self, ms: u64) {
+    pub(crate) fn wait(&mut self, ms: u64) {
         self.now += ms * MILLISECOND;
     }
 
     /// The client writes.
-    pub fn write(&mut self, bytes: usize) {
+    pub(crate) fn write(&mut self, bytes: usize) {
         self.wait(1);
         if self.state.direction != direction::CLIENT {
             self.begin_turn();
@@ -86,7 +86,7 @@ impl Wire {
     }
 
     /// The server writes.
-    pub fn reply(&mut self, bytes: &[u8]) {
+    pub(crate) fn reply(&mut self, bytes: &[u8]) {
         self.wait(1);
         let payload = u32::try_from(bytes.len()).unwrap();
         let meta = ReplySegment {
@@ -110,7 +110,7 @@ impl Wire {
     }
 
     /// It ends.
-    pub fn end(mut self, end: End) -> Connection {
+    pub(crate) fn end(mut self, end: End) -> Connection {
         self.wait(1);
         match end {
             End::Server => self.state.peer_fin_ns = self.now,

@@ -163,7 +163,7 @@ proptest! {
         let (mut at, mut left, mut between) = (1_010, stop, true);
         let mut waits = false;
         for (bytes, replies) in all {
-            let whole: String = replies.iter().map(|reply| format!("{reply}\r\n")).collect();
+            let whole: String = replies.iter().flat_map(|reply| [reply, "\r\n"]).collect();
             let said = &whole[..left.min(whole.len())];
             left -= said.len();
             at += 10;
