@@ -60,16 +60,9 @@ pub(crate) fn forget(state: &mut ConnectionState, key: u64, hook: u32) {
 pub(crate) struct Full;
 
 /// Begins to trace the connection that the current process is opening on `sk`, if it passes the
-/// filters. `previous`: what was traced on the same socket, if a connect is tried again; there is no destroy in
-/// between.
+/// filters.
 #[inline(always)]
-pub(crate) fn open<L: Load>(
-    sk: Sock<L>,
-    previous: Option<&mut ConnectionState>,
-) -> Result<(), Full> {
-    if let Some(previous) = previous {
-        emit::closed(previous, hook::INET_SOCK_SET_STATE);
-    }
+pub(crate) fn open<L: Load>(sk: Sock<L>) -> Result<(), Full> {
     if is_kernel_thread() {
         return Ok(()); // a further path of an MPTCP connection: its client has a record of the first
     }

@@ -67,12 +67,6 @@ fn state_set<L: Load>(sk: Sock<L>, old: u8, new: u8, run: Run) {
         return;
     }
     let entry = connection::get(sk.key());
-    if !is_traced {
-        if let Some(previous) = entry {
-            end(previous, sk.key()); // the socket of a connection that was ended without a close
-        }
-        return;
-    }
     if let (Run::Second, Some(connection)) = (run, &entry)
         && connection.tcp_state == new
     {
@@ -80,7 +74,13 @@ fn state_set<L: Load>(sk: Sock<L>, old: u8, new: u8, run: Run) {
     }
     let Some(tcp) = sk.tcp() else { return };
     if new == state::SYN_SENT {
-        let opened = connection::open(sk, entry);
+        if let Some(previous) = entry {
+            end(previous, sk.key()); // its socket was told to forget it, not closed
+        }
+        if !is_traced {
+            return;
+        }
+        let opened = connection::open(sk);
         // The second meets again each connection that the first found no room for.
         if opened.is_err() && run == Run::First {
             emit::count_drop(hook::INET_SOCK_SET_STATE, reason::CONNECTIONS_FULL);

@@ -47,4 +47,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     slow("interrupt"),
     slow("silences"),
     slow("skipped_runs"),
+    slow("failed_connects"),
+    slow("half_close"),
+    slow("fast_open"),
+    slow("forged_segments"),
+    slow("mptcp"),
 ];

@@ -158,6 +158,8 @@ impl Reading {
             }
             // It waited for the rest of a body until it closed.
             Phase::GivenUp => Standing::Owing,
+            // QUIT is written and not answered.
+            _ if self.state.quits => Standing::Owing,
             _ if self.state.writing || self.least > 0 && (first || self.state.followed) => {
                 Standing::Owing
             }

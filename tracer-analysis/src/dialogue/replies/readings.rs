@@ -244,8 +244,8 @@ impl Readings {
 
     /// Where the dialogue stands. `pipelining`: the server offers it.
     pub(super) fn standing(&self, pipelining: bool) -> Standing {
-        // A message that was begun is finished as a rule.
-        let done = |it: &&Reading| it.state.phase != Phase::Chunk;
+        // A message that was begun is finished as a rule, and gets all its replies.
+        let done = |it: &&Reading| it.state.phase != Phase::Chunk && it.state.due == 0;
         let any_done = self.open.iter().any(|it| done(&it));
         let all = self.open.iter().filter(|it| !any_done || done(it));
         // Of an envelope that was refused more answers may be due.
