@@ -162,7 +162,7 @@ fn details(terminal: &Terminal, served: &str) {
     terminal.press(&["Tab"]).unwrap();
     let endings = |screen: &str| {
         let mut words =
-            screen.lines().filter_map(|line| line.trim().strip_prefix("closed by the server"));
+            screen.lines().filter_map(|line| line.trim().strip_prefix("closed after QUIT"));
         words.any(|rest| rest.split_whitespace().next() == Some("24"))
     };
     terminal.wait_for("endings", endings).unwrap();

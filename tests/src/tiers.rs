@@ -13,7 +13,7 @@ const MOMENTS: [&str; 2] = ["start", "end"];
 
 /// Fields that are drawn from what servers say, or for which that is evidence beside other evidence; the same or
 /// unknown where some replies could not be read.
-const OF_REPLIES: [&str; 21] = [
+const OF_REPLIES: [&str; 22] = [
     "greeting_us",
     "banner_code",
     "banner_host",
@@ -35,6 +35,7 @@ const OF_REPLIES: [&str; 21] = [
     "server_mta",
     "end_during",
     "end_suspect",
+    "end_quit",
 ];
 
 /// Idle gaps are recorded from 0.1 s on. On a slow machine others than those of the script come near that, and the

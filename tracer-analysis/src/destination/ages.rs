@@ -1,7 +1,7 @@
 //! How old sessions were when their server closed them.
 
 use crate::{
-    connection::{Connection, EndCause, EndDuring, SeenFrom, Tls},
+    connection::{Connection, EndCause, EndDuring, Refusal, SeenFrom, Tls},
     destination::{Distribution, Reception, reception::later_refusal},
 };
 
@@ -49,8 +49,14 @@ fn closed_by_server(connection: &Connection) -> bool {
         Some(_) => connection.end_during == Some(EndDuring::Idle),
         None => false,
     };
-    let timed_out =
-        connection.refusals.iter().flatten().any(|it| it.code == 421 && !it.is_throttling());
+    // A farewell that does not speak of a timeout may be one of age: the verdict weighs both.
+    let of_timeout =
+        |it: &Refusal| it.enhanced.is_some_and(|it| it.subject == 4 && matches!(it.detail, 1 | 2));
+    let timed_out = connection
+        .refusals
+        .iter()
+        .flatten()
+        .any(|it| it.code == 421 && of_timeout(it) && !it.is_throttling());
     connection.end_cause == EndCause::PeerFin
         && no_quit
         && !timed_out

@@ -1,7 +1,11 @@
 //! Servers that close sessions at an age, against servers that count messages and servers that time out.
 
 use super::*;
-use crate::verdict::{Confidence, Verdict};
+use crate::{
+    connection::Refusal,
+    smtp::{EnhancedCode, Reason},
+    verdict::{Confidence, Verdict},
+};
 
 const US: u64 = 1_000_000;
 
@@ -49,6 +53,29 @@ fn an_age_whatever_was_carried() {
     assert_eq!(verdict.summary, summary);
     assert!(verdict.advice[0].text.contains("smtp_connection_reuse_time_limit below 10s"));
     assert!(find(&verdicts, Code::MessageLimit).is_none());
+}
+
+/// Into a quiet session, in words that name no limit.
+fn with_farewell(enhanced: Option<&str>) -> Vec<Connection> {
+    let refusal = Refusal {
+        code: 421,
+        enhanced: enhanced.map(|it| EnhancedCode::parse(it.as_bytes()).unwrap()),
+        at_us: 10 * US,
+        during: EndDuring::Idle,
+        reason: Some(Reason::Other),
+    };
+    let pause = |n: u64| 300_000 + n * 70_000;
+    let all =
+        ten(|n| ([10 * US + n * 20_000, pause(n), 2 * US], 3 + u32::try_from(n % 4).unwrap()));
+    let with = |it: Connection| Connection { refusals: Some(vec![refusal]), ..it };
+    all.into_iter().map(with).collect()
+}
+
+#[test]
+fn a_farewell_is_weighed_unless_it_speaks_of_a_timeout() {
+    assert_eq!(codes(&with_farewell(None)), [(Code::SessionAgeLimit, Confidence::High)]);
+    assert_eq!(codes(&with_farewell(Some("4.7.0"))), [(Code::SessionAgeLimit, Confidence::High)]);
+    assert!(codes(&with_farewell(Some("4.4.2"))).iter().all(|it| it.0 != Code::SessionAgeLimit));
 }
 
 /// All are as old and had carried as much. A server that counts would not wait after the last message.
