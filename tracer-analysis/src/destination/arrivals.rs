@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::{
-    connection::{Connection, EndCause, Family, SeenFrom, Tls},
+    connection::{Connection, EndCause, Family, SeenFrom},
     destination::{
         fold::family,
         lane::Lane,
@@ -95,9 +95,7 @@ impl Arrival {
             midlife: connection.seen_from == SeenFrom::Midlife,
             keepable: ended_by_us(connection),
         };
-        let last = usable_spans(connection, facts.reception)
-            .last()
-            .filter(|_| !connection.end_cause.is_death());
+        let last = usable_spans(connection, facts.reception).last().filter(|_| !connection.died());
         Self {
             at_and_facts: at.micros().clamp(i64::MIN >> FACT_BITS, i64::MAX >> FACT_BITS)
                 << FACT_BITS
@@ -350,20 +348,8 @@ fn usable_spans(connection: &Connection, reception: Reception) -> &[[u64; 2]] {
     spans(connection).filter(|_| healthy).unwrap_or_default()
 }
 
-/// Whether we ended a connection that was in good health: by our close, or by a QUIT to which the server
-/// answered and closed. Under TLS a QUIT cannot be seen: a server that closes within a second of the last
-/// data is taken to have been asked to.
+/// Whether we ended a connection that was in good health: by our close, or by a QUIT, whatever followed it.
 fn ended_by_us(connection: &Connection) -> bool {
-    let quit = match connection.tls {
-        Some(Tls::None) => {
-            connection.replies.as_ref().is_some_and(|replies| replies.contains_key(&221))
-        }
-        Some(_) => connection.end_idle_us.is_some_and(|idle| idle < 1_000_000),
-        None => false,
-    };
-    match connection.end_cause {
-        EndCause::LocalFin | EndCause::RstSent => true,
-        EndCause::PeerFin => quit,
-        _ => false,
-    }
+    matches!(connection.end_cause, EndCause::LocalFin | EndCause::RstSent)
+        || connection.ended_by_quit()
 }

@@ -92,7 +92,7 @@ fn class(gap_us: u64) -> u64 {
 
 /// The gap that a connection did not survive.
 fn death(connection: &Connection) -> Option<u64> {
-    let died = connection.end_cause.is_death();
+    let died = connection.died();
     let gaps = connection.idle_gaps_us.as_deref().filter(|_| connection.idle_gaps_omitted == 0);
     let last_gap = gaps.and_then(|gaps| gaps.last().copied());
     let gap = match connection.end_during {

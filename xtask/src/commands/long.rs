@@ -18,6 +18,8 @@ use crate::workspace;
 
 /// Inputs that each property test is given: the short tier gives it 256, or what the test itself says.
 const CASES: &str = "20000";
+/// SMTP sessions at random that the reader of dialogues is held against: the short tier makes 20,000.
+const SESSIONS: &str = "200000";
 /// Head of the document.
 const HEAD: &str = "# The long tier\n\nWritten by `cargo xtask long [PART]`, never by hand. `cargo xtask test` leaves these parts out, because they \
     take longer than a change may wait for.\n\n";
@@ -49,7 +51,9 @@ impl Part {
     fn does(self) -> &'static str {
         match self {
             Self::Fuzz => "each fuzz target, for some minutes",
-            Self::Properties => "the property tests, with 20,000 inputs each",
+            Self::Properties => {
+                "the property tests, with 20,000 inputs each, and 200,000 dialogues at random"
+            }
             Self::Kernels => "end-to-end tests on all kernels, see `kernels.md`",
             Self::Soak => "half an hour of traffic, see `performance.md`",
         }
@@ -95,7 +99,7 @@ fn properties() -> Invocation {
     Invocation::cargo()
         .args(["nextest", "run", "--release", "-p", "tracer-analysis"])
         .env("PROPTEST_CASES", CASES)
-        .env("SMTPTRACE_LONG", "1")
+        .env("SMTPTRACE_SESSIONS", SESSIONS)
 }
 
 fn row(part: Part, when: &str, tally: &Tally, seconds: u64) -> String {

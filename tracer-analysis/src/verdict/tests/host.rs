@@ -120,7 +120,11 @@ fn severity_is_the_harm_that_is_done() {
 #[test]
 fn a_host_without_harm_has_no_warning() {
     // A message each 3 s, a connection for each: a cache would have saved nearly all of them.
-    let apart = |n: i64| Connection { tls: Some(Tls::Starttls), ..served(n * 3 * S, S / 2, 1) };
+    let apart = |n: i64| Connection {
+        tls: Some(Tls::Starttls),
+        end_during: Some(EndDuring::Dialogue),
+        ..served(n * 3 * S, S / 2, 1)
+    };
     let all: Vec<_> = (0..60).map(apart).collect();
     let verdicts = verdicts(&all);
     let caching = find(&verdicts, Code::CachingIneffective).unwrap();
