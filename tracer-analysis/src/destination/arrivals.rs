@@ -348,7 +348,7 @@ fn usable_spans(connection: &Connection, reception: Reception) -> &[[u64; 2]] {
     spans(connection).filter(|_| healthy).unwrap_or_default()
 }
 
-/// Whether we ended a connection that was in good health: by our close, or by a QUIT, whatever followed it.
+/// Whether we ended a connection in good health: by our close, or by a QUIT, whatever followed it.
 fn ended_by_us(connection: &Connection) -> bool {
     matches!(connection.end_cause, EndCause::LocalFin | EndCause::RstSent)
         || connection.ended_by_quit()
