@@ -10,8 +10,11 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
 use tests::{
     journal::Journal,
@@ -333,6 +336,40 @@ fn what_tls_probes_take_is_kept_by_a_process_apart() {
         Ok(threads(attacher).map_or(true, |left| left.is_empty()).then_some(()))
     })
     .unwrap();
+}
+
+/// Whoever reads a file that may be anybody's has nothing but what is open, before the first byte comes.
+#[test]
+fn readers_have_given_everything_up_before_they_read() {
+    needs!(Namespaces, Tracer);
+    let lab = Lab::up().unwrap();
+    let input = lab.file("input");
+    mkfifo(&input, Mode::S_IRWXU).unwrap();
+    // Its other end, at which nothing is written.
+    let _writer = fs::File::options().read(true).write(true).open(&input).unwrap();
+    let path = input.to_str().unwrap();
+    let directory = lab.file("histograms");
+    let all: [(&[&str], bool); 6] = [
+        (&["report", path], true),
+        (&["report", "--format", "json", "--output", "/dev/null", "--resolve", path], true),
+        (&["check", "--min-reuse", "1%", path], true),
+        (&["compare", path, path], true),
+        (&["what-if", path], true),
+        // Files are made in a directory that is root's.
+        (&["report", "--format", "hgrm", "--output", directory.to_str().unwrap(), path], false),
+    ];
+    for (arguments, as_nobody) in all {
+        let mut command = Command::new(tracer::binary());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        let running = Running(command.spawn().unwrap());
+        let ensure = if as_nobody { ensure_given_up } else { ensure_kept };
+        let mut last = None;
+        let given_up = wait::until("a reader without privileges", PATIENCE, || {
+            last = Some(ensure(running.0.id(), 0));
+            Ok(matches!(last, Some(Ok(_))).then_some(()))
+        });
+        given_up.unwrap_or_else(|error| panic!("{arguments:?}: {error:#} {last:?}"));
+    }
 }
 
 #[test]

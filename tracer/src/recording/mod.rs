@@ -17,6 +17,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::input::Input;
 
     pub(super) fn trailer() -> Line {
         let end = Utc::from_micros(0);
@@ -36,7 +37,7 @@ mod tests {
             writer.finish().unwrap();
             assert!(Writer::create(&path).is_err(), "a recording is never overwritten");
             let mut lines = Vec::new();
-            read(&path, |line| lines.push(line.clone())).unwrap();
+            read(&Input::open(&path).unwrap(), |line| lines.push(line.clone())).unwrap();
             assert_eq!(lines, [trailer()]);
         }
         std::fs::remove_dir_all(&directory).unwrap();

@@ -122,7 +122,10 @@ fn piece(path: &Path, start: Utc, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::{read, tests::trailer};
+    use crate::{
+        input::Input,
+        recording::{read, tests::trailer},
+    };
 
     #[test]
     fn pieces_are_named_after_their_start() {
@@ -153,7 +156,8 @@ mod tests {
         let mut lines = 0;
         let pieces: Vec<_> = fs::read_dir(&directory).unwrap().collect();
         for piece in &pieces {
-            read(&piece.as_ref().unwrap().path(), |_| lines += 1).unwrap();
+            let piece = Input::open(&piece.as_ref().unwrap().path()).unwrap();
+            read(&piece, |_| lines += 1).unwrap();
         }
         fs::remove_dir_all(&directory).unwrap();
         assert_eq!((pieces.len(), lines), (2, 2));

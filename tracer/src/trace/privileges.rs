@@ -1,6 +1,6 @@
 //! What a trace needs once it has begun, and that everything else is given up.
 
-use std::{fs::File, os::fd::AsFd as _};
+use std::{fs::File, os::fd::AsFd as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -25,7 +25,9 @@ pub(super) fn give_up_privileges(
         say(Level::Info, "goes on as root, without its rights, because files are made later");
         user = None;
     }
-    let open = |path| File::open(path).with_context(|| format!("cannot open {path:?}"));
+    let open = |path: &PathBuf| {
+        File::open(path).with_context(|| format!("cannot open {}", path.display()))
+    };
     let directories: Vec<File> = paths.iter().map(open).collect::<Result<_>>()?;
     let reach = Reach {
         write: directories.iter().map(File::as_fd).collect(),
