@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, bail};
 use tracer_analysis::{
     recording::{Header, Line, Trailer},
     report::Report,
@@ -65,6 +65,14 @@ impl Outlets {
         let recording = args.record.as_deref();
         let recording = recording.map(|path| Recording::open(path, options, start)).transpose()?;
         let output = Output::open(&args.output)?;
+        if let (Some(recording), Some(path)) = (&recording, &args.output.output)
+            && path.metadata().is_ok_and(|file| recording.is_at(&file))
+        {
+            bail!(
+                "--record and --output both name {}: give each a file of its own",
+                path.display()
+            );
+        }
         let journal = if args.journal {
             Some(Journal::open(&args.journal_socket, args.output.grouping()?)?)
         } else {

@@ -10,6 +10,8 @@ mod rotate;
 mod write;
 
 use std::{
+    fs::Metadata,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -74,6 +76,12 @@ impl Recording {
             begun: Instant::now(),
             bytes: 0,
         }
+    }
+
+    /// Whether `other` is the file that is to be written.
+    pub(crate) fn is_at(&self, other: &Metadata) -> bool {
+        let first = self.unstarted.as_ref().and_then(|(_, first)| first.file.metadata().ok());
+        first.is_some_and(|file| (file.dev(), file.ino()) == (other.dev(), other.ino()))
     }
 
     /// Begins to write, on a thread of its own, with `header`.
@@ -365,6 +373,32 @@ mod tests {
         let written = disk.read(&mut written).unwrap() / line.len();
         let counted = usize::try_from(recording.state().not_recorded).unwrap();
         assert!(counted <= lines && counted + written + 8 >= lines, "{counted} of {lines}");
+    }
+
+    /// A pipe takes lines, and refuses to wait until they are on a disk.
+    #[test]
+    fn it_waits_for_the_disk_if_that_is_wanted() {
+        let place = Place::new("synced");
+        let (path, fifo) = (place.file("r.jsonl"), place.file("fifo"));
+        for sync in [None, Some(Duration::from_millis(1))] {
+            let _ = fs::remove_file(&fifo);
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            let mut options = File::options();
+            let mut disk =
+                options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(&fifo).unwrap();
+            let pieces = Pieces::new(&path, Rotation::default()).unwrap();
+            let file = File::options().append(true).open(&fifo).unwrap();
+            let first = Opened { file, name: "fifo".into(), is_new: false };
+            let mut recording = Recording::of(&path, Options { sync, ..OPTIONS }, pieces, first);
+            recording.begin(&header()).unwrap();
+            until("the header", || disk.read(&mut [0; 4_096]).is_ok_and(|read| read > 0));
+            if sync.is_some() {
+                until("a wait that fails", || recording.state().failed);
+            }
+            recording.finish(last()).unwrap();
+            assert_eq!(path.exists(), sync.is_some(), "where the recording ended");
+            let _ = fs::remove_file(&path);
+        }
     }
 
     #[test]

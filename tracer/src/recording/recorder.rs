@@ -40,6 +40,7 @@ pub(crate) enum OnError {
 /// Why nothing is written for now.
 struct Suspension {
     next_try: Instant,
+    kind: io::ErrorKind,
     why: String,
 }
 
@@ -269,7 +270,8 @@ impl Recorder {
                  else goes on"
             ),
         );
-        self.suspension = Some(Suspension { next_try: Instant::now() + self.pause, why });
+        let next_try = Instant::now() + self.pause;
+        self.suspension = Some(Suspension { next_try, kind: error.kind(), why });
         self.queue.suspend(true);
     }
 
@@ -290,7 +292,11 @@ impl Recorder {
             let name = name.as_ref().unwrap_or(&self.name);
             let why = format!("cannot write to the recording {}: {error}", self.pieces.shown(name));
             if let Some(suspension) = &mut self.suspension {
-                suspension.why = why;
+                // Room was made, and now something else is in the way.
+                if suspension.kind != error.kind() {
+                    say(Level::Warning, &format!("{why}; the recording stays suspended"));
+                }
+                (suspension.kind, suspension.why) = (error.kind(), why);
             }
             return false;
         }

@@ -55,9 +55,9 @@ pub(super) struct Pieces {
 impl Pieces {
     /// The files of the recording `path`.
     pub(super) fn new(path: &Path, rotation: Rotation) -> Result<Self> {
-        let parent = directory_of(path);
-        let directory = Directory::new(parent)
-            .with_context(|| format!("cannot open the directory {}", parent.display()))?;
+        let directory = Directory::new(directory_of(path)).with_context(|| {
+            format!("cannot make the recording {}: cannot open its directory", path.display())
+        })?;
         let newest = Utc::from_micros(i64::MIN);
         Ok(Self { directory, path: path.to_owned(), rotation, kept: VecDeque::new(), newest })
     }
