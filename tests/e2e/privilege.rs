@@ -320,12 +320,12 @@ fn what_tls_probes_take_is_kept_by_a_process_apart() {
     let tracer = Tracer::start_with(&lab, &["--tls-probes"]).unwrap();
     ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
     // Which kernel wants more for uprobes differs between stable releases.
-    let attaches = |pid: &u32| {
+    let may_attach = |pid: &u32| {
         ensure_kept(*pid, PERFMON | CHECKPOINT_RESTORE | SYS_PTRACE).is_ok()
             || ensure_kept(*pid, SYS_ADMIN | SYS_PTRACE).is_ok()
     };
     let children = children(tracer.pid()).unwrap();
-    let [attacher] = children.iter().copied().filter(attaches).collect::<Vec<_>>()[..] else {
+    let [attacher] = children.iter().copied().filter(may_attach).collect::<Vec<_>>()[..] else {
         panic!("{:?}", children.iter().map(|pid| threads(*pid)).collect::<Vec<_>>())
     };
     // Stdin, stdout and stderr, which lead nowhere, and the channel.

@@ -269,6 +269,7 @@ impl Recordings {
         sum.events_lost += one.events_lost;
         sum.map_full += one.map_full;
         sum.undecodable += one.undecodable;
+        sum.not_recorded += one.not_recorded;
         let lost = one.connections_lost;
         sum.connections_lost = match (sum.connections_lost, lost) {
             (Some(sum), Some(lost)) => Some(sum + lost),

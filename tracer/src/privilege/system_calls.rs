@@ -147,7 +147,15 @@ const PLAIN: &[c_long] = &[
 ];
 
 /// And to make and remove files.
-const FILES: &[c_long] = &[libc::SYS_unlinkat, libc::SYS_geteuid];
+const FILES: &[c_long] = &[
+    libc::SYS_unlinkat,
+    libc::SYS_geteuid,
+    libc::SYS_getegid,
+    libc::SYS_getuid,
+    libc::SYS_getgid,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+];
 
 /// And to look at processes, each by a process of its own, and to attach.
 const ATTACHING: &[c_long] = &[

@@ -60,6 +60,8 @@ pub(crate) struct Own {
     pub(crate) scrapes: BTreeMap<u16, u64>,
     /// How long it took to build the exposition before this one.
     pub(crate) build_time: Option<Duration>,
+    /// Whether the recording takes no more; `None` if there is none.
+    pub(crate) recording_failed: Option<bool>,
     /// Exports, by result.
     pub(crate) exports: Option<[(&'static str, u64); 2]>,
 }
