@@ -89,10 +89,17 @@ pub(crate) fn give_up_to_attach() -> Result<()> {
 }
 
 /// Leaves this process what making files in `directory` takes.
-fn give_up_for_files(directory: BorrowedFd<'_>) -> Result<()> {
-    capabilities::keep_only(&[], None)?;
-    let reach = Reach { write: vec![directory], ..Reach::default() };
+fn give_up_for_files(directory: Option<BorrowedFd<'_>>) -> Result<()> {
+    let reach = Reach { write: directory.into_iter().collect(), ..Reach::default() };
     shut(&reach, &Filter::for_files().context(NO_FILTER)?)
+}
+
+/// Leaves this process what starting such a process again takes.
+fn give_up_to_start_again() -> Result<()> {
+    capabilities::keep_only(&[], None)?;
+    prctl::set_dumpable(false)?;
+    Filter::for_starting_again()?.install_everywhere()?;
+    Ok(())
 }
 
 const NO_FILTER: &str = "cannot build the filter of system calls";

@@ -10,7 +10,6 @@ use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::Result;
@@ -46,7 +45,7 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 enum By {
     /// This process.
-    Own(RefCell<Arc<OwnedFd>>),
+    Own(RefCell<OwnedFd>),
     /// Another one, which may still do so when this one has given up its rights.
     Other(Monitor),
 }
@@ -54,16 +53,14 @@ enum By {
 impl Directory {
     /// Opens the directory `path`.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { by: By::Own(RefCell::new(opened(path)?.into())), path: path.to_owned() })
+        Ok(Self { by: By::Own(RefCell::new(opened(path)?)), path: path.to_owned() })
     }
 
     /// Has another process make the files from now on. It says at once if it cannot make any and `must_make`. No
     /// other thread may run.
     pub(crate) fn hand_over(&mut self, must_make: bool) -> Result<()> {
-        let By::Own(at) = &self.by else { return Ok(()) };
-        let at = Arc::clone(&at.borrow());
         let check = || if must_make { privilege::check(&self.path) } else { Ok(()) };
-        self.by = By::Other(Monitor::start(self, at.as_fd(), check)?);
+        self.by = By::Other(Monitor::start(|| Self::new(&self.path), check)?);
         Ok(())
     }
 
@@ -105,7 +102,7 @@ impl Directory {
         let By::Own(at) = &self.by else { return Err(io::ErrorKind::Unsupported.into()) };
         let result = call(at.borrow().as_fd());
         if let Err(Errno::ENOENT | Errno::ESTALE) = result {
-            *at.borrow_mut() = opened(&self.path)?.into();
+            *at.borrow_mut() = opened(&self.path)?;
             return Ok(call(at.borrow().as_fd())?);
         }
         Ok(result?)
@@ -113,6 +110,13 @@ impl Directory {
 }
 
 impl Files for Directory {
+    fn directory(&self) -> io::Result<OwnedFd> {
+        match &self.by {
+            By::Own(at) => at.borrow().try_clone(),
+            By::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn create(&self, name: &OsStr) -> io::Result<File> {
         self.create(name)
     }

@@ -83,11 +83,6 @@ impl Recording {
         self.unstarted.as_mut().map_or(Ok(()), |(pieces, _)| pieces.hand_over())
     }
 
-    /// The directory in which a file may be made, or opened again.
-    pub(crate) fn reach(&self) -> &Path {
-        rotate::directory_of(&self.path)
-    }
-
     /// Whether `other` is the file that is to be written.
     pub(crate) fn is_at(&self, other: &Metadata) -> bool {
         let first = self.unstarted.as_ref().and_then(|(_, first)| first.file.metadata().ok());
@@ -138,11 +133,6 @@ impl Recording {
         if self.queue.border(Border { trailer, header, reopen }) {
             (self.begun, self.bytes) = (Instant::now(), 0);
         }
-    }
-
-    /// Where further pieces are made, if there are to be any.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.options.rotation.is_on().then(|| rotate::directory_of(&self.path))
     }
 
     /// Whether it has ended before the trace.

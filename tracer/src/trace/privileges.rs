@@ -37,9 +37,7 @@ pub(super) fn start_beside(args: &TraceArgs, outlets: &mut Outlets) -> Result<Be
         );
         user = None;
     }
-    if user.is_some() {
-        outlets.hand_over()?;
-    }
+    outlets.hand_over()?;
     Ok(Beside { user, attacher: args.tls_probes.then(Attacher::start).transpose()? })
 }
 
@@ -51,11 +49,10 @@ pub(super) fn give_up_privileges(
     user: Option<User>,
 ) -> Result<()> {
     let map_access = !kernel.is_readable_without_capabilities();
-    // Who becomes another user has another process make its files.
-    let makes_files = user.is_none();
-    let reached = if makes_files { outlets.reach() } else { Vec::new() };
+    // The recording is another process's.
     let find = |path: &PathBuf| File::options().read(true).custom_flags(O_PATH).open(path);
-    let open: Vec<File> = reached.iter().filter_map(|path| find(path).ok()).collect();
+    let directories = outlets.directories();
+    let open: Vec<File> = directories.iter().filter_map(|path| find(path).ok()).collect();
     let reach = Reach {
         write: open.iter().map(File::as_fd).collect(),
         read_all: true,
@@ -64,9 +61,7 @@ pub(super) fn give_up_privileges(
         ..Reach::default()
     };
     let privileges = privilege::give_up(&Needs { map_access, user, reach })?;
-    if makes_files {
-        outlets.directories().iter().try_for_each(|path| privilege::check(path))?;
-    }
+    directories.iter().try_for_each(|path| privilege::check(path))?;
     if map_access {
         say(Level::Info, &privileges.to_string());
     }
