@@ -109,6 +109,31 @@ fn processes_and_namespaces_of_a_unit_are_one_sender() {
 }
 
 #[test]
+fn a_users_unit_does_not_pass_for_the_systems() {
+    let at = |path: &str| Connection {
+        cgroup_path: Some(path.to_owned()),
+        // As smtptrace 0.1 recorded it: the innermost.
+        ..from(None, Some("postfix.service"), None, Some("smtp"), 1)
+    };
+    let system = "/system.slice/postfix.service";
+    let user = "/user.slice/user-1000.slice/user@1000.service/app.slice/postfix.service";
+    let below = "/system.slice/web.service/postfix.service";
+    let report = report(&[at(system), at(&format!("{system}/worker")), at(user), at(below)]);
+    let found = |it: &Sender| (it.name.clone(), it.user, it.cgroup.clone(), it.connections);
+    let mut senders: Vec<_> = report.senders.iter().map(found).collect();
+    senders.sort();
+    let expected = [
+        ("postfix.service", None, system, 2),
+        ("postfix.service of user 1000", Some(1000), user, 1),
+        ("web.service", None, "/system.slice/web.service", 1),
+    ];
+    let expected = expected.map(|(name, user, cgroup, connections)| {
+        (name.to_owned(), user, Some(cgroup.to_owned()), connections)
+    });
+    assert_eq!(senders, expected);
+}
+
+#[test]
 fn counts_of_each() {
     let unit = |messages| from(None, Some("exim4.service"), None, None, messages);
     let refused = Connection {
