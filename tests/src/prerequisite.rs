@@ -65,10 +65,15 @@ pub enum Prerequisite {
     Jq,
     /// Multipath TCP in the kernel.
     Mptcp,
+    /// A machine that nobody else uses: its clock may be set, and its CPUs taken away.
+    OwnMachine,
 }
 
 /// The protocol number of MPTCP (`include/uapi/linux/in.h`).
 pub const IPPROTO_MPTCP: i32 = 262;
+
+/// A word on the kernel's command line of the machines of `cargo xtask vm`.
+const OWN_MACHINE: &str = "smtptrace.own_machine";
 
 impl Prerequisite {
     fn missing(self) -> Option<String> {
@@ -119,6 +124,11 @@ impl Prerequisite {
                 let protocol = Some(Protocol::from(IPPROTO_MPTCP));
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, protocol);
                 return socket.err().map(|error| format!("no MPTCP: {error}"));
+            }
+            Self::OwnMachine => {
+                let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+                let is_own = line.split_whitespace().any(|word| word == OWN_MACHINE);
+                return (!is_own).then(|| "runs in the virtual machines only".into());
             }
         };
         missing_program(programs)

@@ -134,12 +134,17 @@ pub struct Trust {
     pub events_lost: u64,
     /// Times a kernel or user-space table was full.
     pub map_full: u64,
+    /// Connections that are not traced, because their user held an eighth of the kernel's table, or more, while
+    /// less than an eighth of it was free: the rest is kept for other users.
+    pub over_quota: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Connections that have no record; `None` if it cannot be known exactly.
     pub connections_lost: Option<u64>,
     /// Connections of unknown age (open before tracing began).
     pub midlife: u64,
+    /// Times that the wall clock was set while smtptrace ran.
+    pub clock_steps: u64,
     /// Lines of recordings that could not be read.
     pub unreadable_lines: u64,
     /// Recordings without a trailer: the tracer was killed, or is still running.
@@ -163,9 +168,11 @@ impl Trust {
         Self {
             events_lost: self.events_lost.saturating_sub(earlier.events_lost),
             map_full: self.map_full.saturating_sub(earlier.map_full),
+            over_quota: self.over_quota.saturating_sub(earlier.over_quota),
             undecodable: self.undecodable.saturating_sub(earlier.undecodable),
             connections_lost: difference(self.connections_lost, earlier.connections_lost),
             midlife: self.midlife.saturating_sub(earlier.midlife),
+            clock_steps: self.clock_steps.saturating_sub(earlier.clock_steps),
             unreadable_lines: self.unreadable_lines.saturating_sub(earlier.unreadable_lines),
             unfinished_recordings: self
                 .unfinished_recordings
@@ -185,6 +192,7 @@ impl Trust {
     pub fn is_complete(&self) -> bool {
         self.events_lost == 0
             && self.map_full == 0
+            && self.over_quota == 0
             && self.undecodable == 0
             && self.connections_lost == Some(0)
             && self.unreadable_lines == 0
@@ -240,6 +248,21 @@ pub struct Trailer {
     pub trust: Trust,
 }
 
+/// A line where the wall clock was set while smtptrace ran. Times in the lines before are by the clock as it was, those
+/// in the lines after by the clock as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ClockStep {
+    /// Schema number.
+    pub schema: u32,
+    /// Host name.
+    pub host: String,
+    /// When that was noticed, by the clock as it is.
+    pub time: Utc,
+    /// How far the clock was set forward, in microseconds; negative if it was set back.
+    pub step_us: i64,
+}
+
 /// One line of a recording. `kind` tells which.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {
@@ -247,6 +270,8 @@ pub enum Line {
     Header(Box<Header>),
     /// A connection.
     Connection(Box<Connection>),
+    /// The wall clock was set.
+    Clock(Box<ClockStep>),
     /// Last line.
     Trailer(Box<Trailer>),
 }
@@ -299,6 +324,7 @@ impl Line {
         match tag.kind.as_str() {
             "header" => Ok(Self::Header(serde_json::from_str(text)?)),
             "connection" => Ok(Self::Connection(serde_json::from_str(text)?)),
+            "clock" => Ok(Self::Clock(serde_json::from_str(text)?)),
             "trailer" => Ok(Self::Trailer(serde_json::from_str(text)?)),
             _ => Err(LineError::Kind(tag.kind)),
         }
@@ -319,6 +345,9 @@ impl Line {
                 serde_json::to_writer(json, &Tagged { kind: "header", line: line.as_ref() })
             }
             Self::Connection(line) => serde_json::to_writer(json, line),
+            Self::Clock(line) => {
+                serde_json::to_writer(json, &Tagged { kind: "clock", line: line.as_ref() })
+            }
             Self::Trailer(line) => {
                 serde_json::to_writer(json, &Tagged { kind: "trailer", line: line.as_ref() })
             }

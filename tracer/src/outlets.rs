@@ -87,7 +87,7 @@ impl Outlets {
                 log.over(header.start)
             }
             Line::Connection(connection) => log.add(connection),
-            Line::Trailer(_) => Ok(()),
+            Line::Clock(_) | Line::Trailer(_) => Ok(()),
         });
         if let (Line::Connection(connection), Some(journal)) = (line, &mut self.journal) {
             journal.connection(connection);

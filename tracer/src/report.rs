@@ -214,6 +214,10 @@ impl Recordings {
                         self.hosts.insert(connection.host.clone());
                     }
                 }
+                // So that the duration is what has passed.
+                Line::Clock(step) => {
+                    self.start = self.start.map(|start| start.stepped(step.step_us));
+                }
                 Line::Trailer(trailer) => {
                     finished = true;
                     self.trailer((**trailer).clone());
@@ -235,6 +239,7 @@ impl Recordings {
                 return self.left_out.passes(wanted);
             }
             Line::Header(header) => header.filters.narrow(&self.selection),
+            Line::Clock(_) => {}
             Line::Trailer(trailer) => {
                 let left_out = self.left_out.all() - before.all();
                 trailer.connections = trailer.connections.saturating_sub(left_out);
@@ -256,7 +261,9 @@ impl Recordings {
         let (sum, one) = (&mut self.trust, trailer.trust);
         sum.events_lost += one.events_lost;
         sum.map_full += one.map_full;
+        sum.over_quota += one.over_quota;
         sum.undecodable += one.undecodable;
+        sum.clock_steps += one.clock_steps;
         let lost = one.connections_lost;
         sum.connections_lost = match (sum.connections_lost, lost) {
             (Some(sum), Some(lost)) => Some(sum + lost),

@@ -22,13 +22,15 @@ use tokio::{
 use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
     destination::{Fold, Grouping},
-    recording::{Header, Line, Overhead, Trailer, Trust},
+    recording::{ClockStep, Header, Line, Overhead, Trailer, Trust},
     report::{Context as ReportContext, Listed, Report},
     utc::Utc,
 };
 
 use alarm::Alarm;
-use announce::{announce, announce_absent, announce_left_out, announce_library};
+use announce::{
+    announce, announce_absent, announce_clock_step, announce_left_out, announce_library,
+};
 use privileges::give_up_privileges;
 use settings::{filters, settings};
 use stop::Stop;
@@ -44,7 +46,7 @@ use crate::{
     outlets::Outlets,
     probe::{
         Settings,
-        preflight::{Machine, Severity},
+        preflight::{Machine, Severity, is_in_pid_namespace_of_host},
     },
     replay::Replay,
     self_check,
@@ -74,6 +76,13 @@ pub(crate) fn run_beside(
 ) -> Result<Report> {
     args.output.grouping()?; // before anything is opened
     preflight(args.hook.btf.as_deref())?;
+    if !args.pid.is_empty() && !is_in_pid_namespace_of_host() {
+        bail!(
+            "cannot select by --pid: smtptrace runs in a pid namespace (a container?), and the kernel counts \
+             processes from the host's; start the container with --pid=host, or select by --comm, --uid, \
+             --cgroup or --unit"
+        );
+    }
     let clock = clock::measure()?;
     let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let metrics = Metrics::open(args)?;
@@ -122,6 +131,12 @@ struct Trace {
     finished: Finished,
     /// CPU time spent before tracing began.
     start_cpu_us: u64,
+    /// By which the times of records are told.
+    clock: Clock,
+    /// Times that the wall clock was set.
+    clock_steps: u64,
+    /// By which the newest piece of the recording is named.
+    piece_start: Utc,
 }
 
 impl Trace {
@@ -143,6 +158,7 @@ impl Trace {
             hooks: kernel.hooks().to_vec(),
             filters: filters(settings),
         };
+        let piece_start = header.start;
         announce(&header);
         announce_absent(&kernel.absent_senders());
         let live = Live::start(args, &header)?;
@@ -170,6 +186,9 @@ impl Trace {
             header,
             finished: Finished::default(),
             start_cpu_us,
+            clock,
+            clock_steps: 0,
+            piece_start,
         })
     }
 
@@ -202,6 +221,7 @@ impl Trace {
                 () = Metrics::due(self.takers.metrics.as_mut()) => {}
                 rung = alarm.rung() => rung?,
             }
+            self.look_at_clock()?;
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
             if self.show(args)? == Asked::End {
                 break;
@@ -211,6 +231,26 @@ impl Trace {
             }
             self.publish_metrics()?;
         }
+        Ok(())
+    }
+
+    /// Looks whether the wall clock was set. If so, times are told by it from now on, and the recording says so.
+    fn look_at_clock(&mut self) -> Result<()> {
+        let Some(clock) = clock::stepped(self.clock)? else { return Ok(()) };
+        let step_ns = clock.utc_minus_boot_ns - self.clock.utc_minus_boot_ns;
+        let step = i64::try_from(step_ns / 1_000).unwrap_or(i64::MAX);
+        (self.clock, self.clock_steps) = (clock, self.clock_steps + 1);
+        self.table.set_clock(clock);
+        // So that the duration of the trace is what has passed.
+        self.header.start = self.header.start.stepped(step);
+        let step = ClockStep {
+            schema: SCHEMA,
+            host: self.header.host.clone(),
+            time: self.table.utc(clock::boot_ns()?),
+            step_us: step,
+        };
+        announce_clock_step(&step);
+        self.takers.outlets.line(&Line::Clock(Box::new(step)));
         Ok(())
     }
 
@@ -257,7 +297,9 @@ impl Trace {
         let trust = self.trust()?;
         self.takers.outlets.recorded(&self.piece_trailer(now, &trust));
         self.finished = Finished { connections: self.takers.connections, trust: Some(trust) };
-        self.takers.outlets.rotate(now);
+        // Names of pieces are in order, also where the clock was set back.
+        self.piece_start = self.piece_start.max(now);
+        self.takers.outlets.rotate(self.piece_start);
         let hooks = self.kernel.hooks().to_vec();
         let header = Header { start: now, hooks, ..self.header.clone() };
         self.takers.outlets.recorded(&Line::Header(Box::new(header)));
@@ -281,6 +323,7 @@ impl Trace {
     /// the report from being printed.
     fn finish(mut self, args: &TraceArgs) -> Result<Report> {
         self.kernel.detach();
+        self.look_at_clock()?;
         self.drain();
         let now_ns = clock::boot_ns()?;
         for connection in self.kernel.remaining(&mut self.table, now_ns) {
@@ -352,9 +395,11 @@ impl Trace {
         Ok(Trust {
             events_lost: losses.events,
             map_full: losses.map_full + self.table.full(),
+            over_quota: losses.over_quota,
             undecodable: self.kernel.undecodable(),
             connections_lost: losses.connections.filter(|_| self.kernel.undecodable() == 0),
             midlife: 0, // the report counts them
+            clock_steps: self.clock_steps,
             unreadable_lines: 0,
             unfinished_recordings: 0,
             hooks: self.kernel.hooks().to_vec(),

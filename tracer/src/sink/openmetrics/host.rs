@@ -57,6 +57,14 @@ pub(super) const SOURCES: &[Source] = &[
             family.count(vec![("hook", "user_space".into())], own);
         },
     ),
+    (
+        counter(
+            "smtptrace_connections_over_quota",
+            "Connections that are not traced, because their user held an eighth of the kernel's table, or \
+             more, while less than an eighth of it was free.",
+        ),
+        |about, family| family.count(Vec::new(), about.trust.over_quota),
+    ),
     (counter("smtptrace_undecodable", "Records that could not be decoded."), |about, family| {
         family.count(Vec::new(), about.trust.undecodable);
     }),
