@@ -49,6 +49,7 @@ mod open_under_tls;
 mod opensmtpd;
 mod origins;
 mod otlp;
+mod out_of_memory;
 mod own_side;
 mod owners;
 mod phases;

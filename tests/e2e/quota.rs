@@ -65,6 +65,9 @@ fn the_rest_of_the_table_is_for_users_that_hold_less() {
             (refused, refused),
             "{hooks:?}"
         );
-        assert_eq!(trust("map_full"), 0, "the table was never full");
+        // The kernel's; that of smtptrace itself holds what has ended until it is drained.
+        let hooks = &run.recording.trailer.as_ref().unwrap()["trust"]["hooks"];
+        let full = hooks.as_array().unwrap().iter().map(|hook| hook["map_full"].as_u64().unwrap());
+        assert_eq!(full.sum::<u64>(), 0, "the table was never full: {hooks}");
     }
 }
