@@ -1,6 +1,6 @@
 //! smtptrace: what outbound SMTP connections cost, how they live and how they end.
 //!
-//! A library so that fuzz targets reach what reads text of strangers; `main.rs` is the program.
+//! A library so that the fuzz targets reach what reads text of strangers (`fuzz`); `main.rs` is the program.
 //!
 //! The flow: `probe` sets the kernel side up, `kernel` hands over what it recorded, `tracer_analysis`
 //! turns that into connections and a report, `outlets` and `sink` write it.
@@ -12,6 +12,8 @@ mod compare;
 mod demo;
 mod diagnostics;
 mod doctor;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod generate;
 mod input;
 mod journal;
