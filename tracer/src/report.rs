@@ -158,6 +158,7 @@ fn metrics(args: &ReportArgs, by: Grouping, dialect: Dialect, output: Output) ->
             trust: &context.trust,
             open: None,
             named: steady.named(),
+            replaced: steady.replaced(),
             limit: steady.limit(),
             own: Own::default(),
         },

@@ -177,6 +177,26 @@ fn the_number_of_senders_is_bounded() {
     assert_eq!(report.senders[0].connections, 2, "one that is known is still added to");
 }
 
+#[test]
+fn a_user_of_a_thousand_commands_does_not_hide_the_others() {
+    let command = |name: String, uid| Connection {
+        uid: Some(uid),
+        ..from(None, None, None, Some(&name), 1)
+    };
+    let claims = (0..2 * SENDERS).map(|n| command(format!("claim{n}"), 1000));
+    let others = (0..9).map(|n| command(format!("other{n}"), 1001));
+    let report = report(&claims.chain(others).collect::<Vec<_>>());
+    assert_eq!(report.senders.len(), SENDERS / 8 + 9 + 1);
+    let of_others = report.senders.iter().filter(|it| it.name.starts_with("command other"));
+    assert_eq!(of_others.count(), 9);
+    // Services that were there first make room for a busy one.
+    let early = (0..SENDERS).map(|n| from(Some(&format!("c{n}")), None, None, None, 1));
+    let busy = (0..20).map(|_| from(None, Some("busy.service"), None, None, 1));
+    let report = self::report(&early.chain(busy).collect::<Vec<_>>());
+    assert!(report.senders.iter().any(|it| it.name == "busy.service"), "{:?}", report.senders[0]);
+    assert_eq!(report.senders.iter().map(|it| it.connections).sum::<u64>(), SENDERS as u64 + 20);
+}
+
 fn any_sender() -> impl Strategy<Value = Connection> {
     let text = || prop::option::of("[abc]");
     (any_connection(), text(), text(), text(), text(), 0..2_u8).prop_map(

@@ -74,6 +74,7 @@ fn metrics(of: &Sample, dialect: Dialect) -> Vec<u8> {
         trust: &of.report.trust,
         open: None,
         named: fold.named(),
+        replaced: fold.replaced(),
         limit: fold.limit(),
         own: Own::default(),
     };

@@ -8,6 +8,7 @@ use super::{
     About,
     family::{Description, Family, Label, counter, gauge, info},
 };
+use crate::listen::Unfinished;
 
 /// A family and where its samples come from.
 type Source = (Description, fn(&About<'_>, &mut Family));
@@ -40,6 +41,13 @@ pub(super) const SOURCES: &[Source] = &[
     (
         gauge("smtptrace_destinations_limit", "Destinations that may have series of their own."),
         |about, family| family.count(Vec::new(), about.limit as u64),
+    ),
+    (
+        counter(
+            "smtptrace_destinations_replaced",
+            "Times a destination lost its series to a busier one; its counts are those of ~other since then.",
+        ),
+        |about, family| family.count(Vec::new(), about.replaced),
     ),
     (
         counter("smtptrace_events_lost", "Records that the kernel could not hand over, by hook."),
@@ -129,6 +137,18 @@ pub(super) const SOURCES: &[Source] = &[
         |about, family| {
             for (status, n) in &about.own.scrapes {
                 family.count(vec![("code", status.to_string().into())], *n);
+            }
+        },
+    ),
+    (
+        counter(
+            "smtptrace_scrapes_unfinished",
+            "Connections to the endpoint closed before their answer was taken, by reason: no_room, too_slow.",
+        ),
+        |about, family| {
+            let reasons = |it: Unfinished| [("no_room", it.no_room), ("too_slow", it.too_slow)];
+            for (reason, n) in about.own.unfinished.into_iter().flat_map(reasons) {
+                family.count(vec![("reason", reason.into())], n);
             }
         },
     ),
