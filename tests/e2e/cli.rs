@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     process::{Command, Output},
 };
 
@@ -78,6 +79,19 @@ fn a_recording_that_cannot_be_written_is_refused_at_start() {
     // Without the refusal it would end by itself, with exit code 0.
     let output = tracer::command(["--duration", "1s", "--record", file]).unwrap();
     check_refusal(&output, &[file]);
+    let lab = Lab::up().unwrap();
+    let (twice, link) = (lab.file("twice.jsonl"), lab.file("link.jsonl"));
+    symlink(lab.file("target"), &link).unwrap();
+    let (twice, link) = (twice.to_str().unwrap(), link.to_str().unwrap());
+    let output = tracer::command(["--duration", "1s", "--record", twice, "--output", twice]);
+    check_refusal(&output.unwrap(), &["--record and --output", twice]);
+    for (file, why) in
+        [(link, "symbolic link"), ("/dev/stdout", "symbolic link"), ("/dev/full", "--format jsonl")]
+    {
+        let output = tracer::command(["--duration", "1s", "--record", file]).unwrap();
+        check_refusal(&output, &[file, why]);
+    }
+    assert!(!lab.file("target").exists(), "made through a link");
 }
 
 #[test]

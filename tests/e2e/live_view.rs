@@ -207,20 +207,23 @@ fn every_way_out_gives_the_terminal_back() {
     let lab = Lab::up().unwrap();
     let _server = Server::mail(&lab).unwrap();
     let terminal = Terminal::open(80, 24).unwrap();
-    let ways: [(&str, &dyn Fn()); 4] = [
+    let ways: [(&str, &dyn Fn()); 3] = [
         ("Ctrl-C", &|| terminal.press(&["C-c"]).unwrap()),
         ("SIGINT", &|| terminal.signal(Signal::SIGINT).unwrap()),
         ("SIGTERM", &|| terminal.signal(Signal::SIGTERM).unwrap()),
-        ("SIGHUP", &|| terminal.signal(Signal::SIGHUP).unwrap()),
     ];
     for (name, end) in ways {
         start(&terminal, &lab, "");
         send(&lab);
         terminal.wait_for("a connection", |screen| screen.contains("1 conns, 0 open")).unwrap();
+        // Not a way out while the terminal is there.
+        terminal.signal(Signal::SIGHUP).unwrap();
+        send(&lab);
+        terminal.wait_for("another", |screen| screen.contains("2 conns, 0 open")).unwrap();
         end();
         terminal.wait_for_prompt().unwrap();
         let screen = terminal.scrollback().unwrap();
-        assert!(screen.contains("1 connection to 1 destination"), "{name}:\n{screen}");
+        assert!(screen.contains("2 connections to 1 destination"), "{name}:\n{screen}");
         assert!(screen.contains("status=0"), "{name}:\n{screen}");
         terminal.ensure_is_sane().unwrap();
     }
@@ -238,8 +241,8 @@ fn an_error_gives_the_terminal_back_and_is_told() {
     let terminal = Terminal::open(100, 30).unwrap();
     let file = lab.file("small.jsonl");
     // Blocks of 512 or 1024 bytes.
-    terminal.type_line("trap '' XFSZ; ulimit -f 32").unwrap();
-    start(&terminal, &lab, &format!("--record {}", file.display()));
+    terminal.type_line("ulimit -f 32").unwrap();
+    start(&terminal, &lab, &format!("--on-record-error stop --record {}", file.display()));
     wait::until("an error", PATIENCE, || {
         send(&lab);
         Ok(terminal.screen()?.contains("status=").then_some(()))

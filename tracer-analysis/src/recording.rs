@@ -149,6 +149,9 @@ pub struct Trust {
     pub unreadable_lines: u64,
     /// Recordings without a trailer: the tracer was killed, or is still running.
     pub unfinished_recordings: u64,
+    /// Connections that are not in the recording because its disk refused them or did not keep up. A recording
+    /// counts them among `connections_lost`, too; the report of the trace itself has them.
+    pub not_recorded: u64,
     /// Hooks and what each lost.
     pub hooks: Vec<HookStatus>,
     /// Cost of tracing.
@@ -177,6 +180,7 @@ impl Trust {
             unfinished_recordings: self
                 .unfinished_recordings
                 .saturating_sub(earlier.unfinished_recordings),
+            not_recorded: self.not_recorded.saturating_sub(earlier.not_recorded),
             hooks: hooks.collect(),
             overhead: Overhead {
                 user_cpu_us: difference(self.overhead.user_cpu_us, earlier.overhead.user_cpu_us),

@@ -22,6 +22,7 @@ use crate::{
     cli::TraceArgs,
     listen::Endpoint,
     otlp::{Otlp, Unstarted},
+    recording::State,
     sink::openmetrics::{About, Exposition, Own},
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct Metrics {
     /// Whether an exposition is waited for.
     due: bool,
     build_time: Option<Duration>,
+    /// Whether the recording takes no more; `None` if there is none.
+    recording_failed: Option<bool>,
 }
 
 impl Metrics {
@@ -59,6 +62,7 @@ impl Metrics {
             otlp: None,
             due: false,
             build_time: None,
+            recording_failed: None,
         }))
     }
 
@@ -89,6 +93,11 @@ impl Metrics {
             () = time => {}
         }
         metrics.due = true;
+    }
+
+    /// Takes note of what became of the recording, if there is one.
+    pub(crate) fn recording(&mut self, state: Option<State>) {
+        self.recording_failed = state.map(|state| state.failed);
     }
 
     /// Whether an exposition is due.
@@ -140,6 +149,7 @@ impl Metrics {
                     scrapes: self.endpoint.as_ref().map(Endpoint::answers).unwrap_or_default(),
                     unfinished: self.endpoint.as_ref().map(Endpoint::unfinished),
                     build_time: self.build_time,
+                    recording_failed: self.recording_failed,
                     exports: self.otlp.as_ref().map(Otlp::exports),
                 },
             },

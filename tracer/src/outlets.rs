@@ -5,15 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Error, Result};
-use tracer_analysis::{recording::Line, report::Report, utc::Utc};
+use anyhow::{Error, Result, bail};
+use tracer_analysis::{
+    recording::{Header, Line, Trailer},
+    report::Report,
+    utc::Utc,
+};
 
 use crate::{
     cli::{Format, TraceArgs},
     diagnostics::{Level, say},
     journal::Journal,
     output::Output,
-    recording::{Recording, Rotation, Writer},
+    recording::{Options, Recording, Rotation, State, Writer, written},
     sink::hlog::Log,
 };
 
@@ -24,12 +28,16 @@ const SETTLING_US: i64 = 1_000_000;
 /// The outlets of a trace. One that fails is closed; the others go on to the end of the trace.
 pub(crate) struct Outlets {
     recording: Option<Recording>,
+    /// What became of the recording, once it has ended.
+    recorded: Option<State>,
     stream: Option<Stream>,
     log: Option<NamedLog>,
     journal: Option<Journal>,
     /// Where the report goes; `None` with the formats that are written while tracing.
     pub(crate) report: Option<Output>,
     failure: Option<Error>,
+    /// The line at hand; kept for the next one.
+    json: Vec<u8>,
 }
 
 struct Stream {
@@ -45,23 +53,34 @@ struct NamedLog {
 impl Outlets {
     /// Opens everything, so that a bad path fails before tracing begins, at `start`.
     pub(crate) fn open(args: &TraceArgs, start: Utc) -> Result<Self> {
-        let rotation = Rotation {
-            size: args.rotation.size,
-            every: args.rotation.every,
-            keep: args.rotation.keep.map(|keep| keep as usize),
+        let options = Options {
+            rotation: Rotation {
+                size: args.recording.size,
+                every: args.recording.every,
+                keep: args.recording.keep.map(|keep| keep as usize),
+            },
+            on_error: args.recording.on_error,
+            sync: args.recording.sync.then_some(args.interval),
         };
-        let recording = match &args.record {
-            Some(path) => Some(Recording::create(path, rotation, start)?),
-            None => None,
-        };
+        let recording = args.record.as_deref();
+        let recording = recording.map(|path| Recording::open(path, options, start)).transpose()?;
         let output = Output::open(&args.output)?;
+        if let (Some(recording), Some(path)) = (&recording, &args.output.output)
+            && path.metadata().is_ok_and(|file| recording.is_at(&file))
+        {
+            bail!(
+                "--record and --output both name {}: give each a file of its own",
+                path.display()
+            );
+        }
         let journal = if args.journal {
             Some(Journal::open(&args.journal_socket, args.output.grouping()?)?)
         } else {
             None
         };
         let (stream, log, report, failure) = (None, None, None, None);
-        let mut outlets = Self { recording, stream, log, journal, report, failure };
+        let (recorded, json) = (None, Vec::new());
+        let mut outlets = Self { recording, recorded, stream, log, journal, report, failure, json };
         let name = output.name();
         match args.output.format {
             Format::Jsonl => {
@@ -77,26 +96,47 @@ impl Outlets {
         Ok(outlets)
     }
 
+    /// Begins with `header`. From here on a thread writes the recording.
+    pub(crate) fn begin(&mut self, header: &Header) -> Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.begin(header)?;
+        }
+        self.streamed(&Line::Header(Box::new(header.clone())));
+        self.write_stream(Writer::flush);
+        self.write_log(|log| {
+            log.begin(header.start);
+            log.over(header.start)
+        });
+        Ok(())
+    }
+
     /// Writes one line to the recording and to the stream.
     pub(crate) fn line(&mut self, line: &Line) {
-        self.recorded(line);
-        self.streamed(line);
-        self.write_log(|log| match line {
-            Line::Header(header) => {
-                log.begin(header.start);
-                log.over(header.start)
+        if self.recording.is_some() || self.stream.is_some() {
+            self.written(line);
+        }
+        if let Line::Connection(connection) = line {
+            self.write_log(|log| log.add(connection));
+            if let Some(journal) = &mut self.journal {
+                journal.connection(connection);
             }
-            Line::Connection(connection) => log.add(connection),
-            Line::Clock(_) | Line::Trailer(_) => Ok(()),
-        });
-        if let (Line::Connection(connection), Some(journal)) = (line, &mut self.journal) {
-            journal.connection(connection);
         }
     }
 
-    /// Writes one line to the recording only.
-    pub(crate) fn recorded(&mut self, line: &Line) {
-        self.write_recording(|recording| recording.writer().line(line));
+    fn written(&mut self, line: &Line) {
+        let mut json = std::mem::take(&mut self.json);
+        match written(line, &mut json) {
+            Ok(text) => {
+                if let Some(recording) = &mut self.recording {
+                    recording.line(&text);
+                }
+                self.write_stream(|writer| writer.text(&text));
+            }
+            Err(error) => {
+                self.failure.get_or_insert(cannot_write(error, "the recording and the stream"));
+            }
+        }
+        self.json = json;
     }
 
     /// Writes one line to the stream only.
@@ -106,7 +146,9 @@ impl Outlets {
 
     /// Hands everything to the system: what was written survives the death of this process.
     pub(crate) fn flush(&mut self) {
-        self.write_recording(|recording| recording.writer().flush());
+        if let Some(recording) = &self.recording {
+            recording.flush();
+        }
         self.write_stream(Writer::flush);
     }
 
@@ -148,31 +190,36 @@ impl Outlets {
         self.recording.as_ref().is_some_and(Recording::is_due)
     }
 
-    /// Begins a new piece of the recording.
-    pub(crate) fn rotate(&mut self, start: Utc) {
-        let Some(recording) = &mut self.recording else { return };
-        if let Err(error) = recording.rotate(start) {
-            self.failure.get_or_insert(error.context(STOPPED));
+    /// Whether there is a recording.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// Begins a new piece of the recording with `header`; `trailer` tells of the whole trace up to here. With
+    /// `reopen`, a recording of one file goes on in the file that now has its name.
+    pub(crate) fn next_piece(&mut self, trailer: Trailer, header: Header, reopen: bool) {
+        if let Some(recording) = &mut self.recording {
+            recording.next_piece(trailer, header, reopen);
         }
     }
 
-    /// Ends the recording.
-    pub(crate) fn finish_recording(&mut self) {
-        let Some(recording) = self.recording.take() else { return };
-        let name = recording.name();
-        if let Err(error) = recording.finish() {
-            self.failure.get_or_insert(cannot_write(error, &name));
-        }
+    /// What became of the recording so far; `None` if there is none.
+    pub(crate) fn recording_state(&self) -> Option<State> {
+        self.recording.as_ref().map(Recording::state).or(self.recorded)
     }
 
-    fn write_recording(&mut self, write: impl FnOnce(&mut Recording) -> io::Result<()>) {
-        let Some(recording) = &mut self.recording else { return };
-        if let Err(error) = write(recording) {
-            let name = format!("the recording {}", recording.name());
-            self.failure.get_or_insert(cannot_write(error, &name));
-            if let Some(closed) = self.recording.take() {
-                closed.abandon();
-            }
+    /// Ends the recording of a trace of which `trailer` tells.
+    pub(crate) fn finish_recording(&mut self, trailer: Trailer) {
+        let Some(mut recording) = self.recording.take() else { return };
+        let outcome = recording.finish(trailer);
+        let state = recording.state();
+        self.recorded = Some(state);
+        if state.not_recorded > 0 {
+            let text = format!("connections that are not in the recording: {}", state.not_recorded);
+            say(Level::Warning, &text);
+        }
+        if let Err(error) = outcome {
+            self.failure.get_or_insert(error);
         }
     }
 
@@ -198,7 +245,7 @@ impl Outlets {
 
     /// Whether an outlet failed: time to stop.
     pub(crate) fn failed(&self) -> bool {
-        self.failure.is_some()
+        self.failure.is_some() || self.recording.as_ref().is_some_and(Recording::has_failed)
     }
 
     /// The first failure. A reader that went away is none.

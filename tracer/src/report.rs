@@ -265,6 +265,7 @@ impl Recordings {
         sum.over_quota += one.over_quota;
         sum.undecodable += one.undecodable;
         sum.clock_steps += one.clock_steps;
+        sum.not_recorded += one.not_recorded;
         let lost = one.connections_lost;
         sum.connections_lost = match (sum.connections_lost, lost) {
             (Some(sum), Some(lost)) => Some(sum + lost),

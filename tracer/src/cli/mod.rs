@@ -5,7 +5,7 @@ mod demo;
 mod grouping;
 mod hooks;
 mod metrics;
-mod rotation;
+mod recording;
 mod selector;
 mod senders;
 mod values;
@@ -21,7 +21,7 @@ pub(crate) use demo::DemoArgs;
 pub(crate) use grouping::{GroupBy, PrefixArgs, WrongPrefix};
 pub(crate) use hooks::HookArgs;
 pub(crate) use metrics::MetricsArgs;
-pub(crate) use rotation::RotationArgs;
+pub(crate) use recording::RecordingArgs;
 pub(crate) use selector::{CgroupSelector, NetnsSelector};
 pub(crate) use senders::SenderArgs;
 use values::{duration, interval};
@@ -149,11 +149,11 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
     /// Write the recording here, one JSON line per connection, as they end;
-    /// compressed if the name ends in .zst
+    /// compressed if the name ends in .zst. SIGHUP opens it again, for logrotate
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) rotation: RotationArgs,
+    pub(crate) recording: RecordingArgs,
     /// Tell the systemd journal of connections that die, fail or are turned away,
     /// and of the verdicts at the end
     #[arg(long)]
@@ -368,6 +368,7 @@ mod tests {
             ["--group-by", "colour"],
             ["--hooks", "all"],
             ["--rotate-size", "5M"], // nothing is recorded
+            ["--on-record-error", "shrug"],
         ] {
             assert!(Cli::try_parse_from(["smtptrace"].iter().chain(&args)).is_err(), "{args:?}");
         }

@@ -250,7 +250,10 @@ impl Live {
         };
         let keys = &mut self.keys;
         let event = tokio::select! {
-            _ = hangup.recv() => return Ok(Asked::End),
+            // Of a terminal that is gone; or of somebody who wants the recording to be opened again.
+            _ = hangup.recv() => {
+                return Ok(if screen::is_possible() { Asked::Nothing } else { Asked::End });
+            }
             event = poll_fn(|context| std::pin::Pin::new(&mut *keys).poll_next(context)) => event,
             () = sleep(AGAIN), if self.dirty => {
                 self.draw()?;

@@ -149,6 +149,7 @@ impl<R: BufRead> Source<R> {
     }
 
     fn line(&mut self, piece: &mut Piece) -> io::Result<()> {
+        self.skip_nuls(&mut piece.found)?;
         let before = piece.text.len();
         let read = (&mut self.reader).take(LONGEST_LINE).read_until(b'\n', &mut piece.text)?;
         if read == 0 {
@@ -166,6 +167,19 @@ impl<R: BufRead> Source<R> {
             }
         }
         Ok(())
+    }
+
+    /// Passes over NULs before a line. A file that was truncated while somebody wrote to it without `O_APPEND` begins
+    /// with a hole as long as what was there.
+    fn skip_nuls(&mut self, found: &mut Found) -> io::Result<()> {
+        loop {
+            let nuls = self.reader.fill_buf()?.iter().take_while(|byte| **byte == 0).count();
+            if nuls == 0 {
+                return Ok(());
+            }
+            self.reader.consume(nuls);
+            found.nuls += nuls as u64;
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use tracer_analysis::{recording::Line, utc::Utc};
 
 use super::parse::{self, LONGEST_LINE};
+use crate::diagnostics::{Level, say};
 
 /// The name under which stdin is read.
 const STDIN: &str = "-";
@@ -31,6 +32,10 @@ pub(crate) struct Found {
     pub(crate) unreadable: u64,
     /// The end is missing: it stops within a line, or within compressed data.
     pub(crate) cut: bool,
+    /// Bytes of zero before lines.
+    pub(crate) nuls: u64,
+    /// It does not begin with a header.
+    pub(crate) headless: bool,
 }
 
 impl Found {
@@ -39,6 +44,8 @@ impl Found {
         self.lines += next.lines;
         self.unreadable += next.unreadable;
         self.cut |= next.cut;
+        self.nuls += next.nuls;
+        self.headless |= next.headless;
     }
 }
 
@@ -68,6 +75,21 @@ pub(crate) fn read(path: &Path, each: impl FnMut(&mut Line)) -> Result<Found> {
             found.unreadable
         );
     }
+    if found.nuls > 0 {
+        let text = format!(
+            "{name}: {} bytes of zero before lines are left out; an older smtptrace was writing when the \
+             file was truncated, or the machine crashed",
+            found.nuls
+        );
+        say(Level::Warning, &text);
+    }
+    if found.headless {
+        let text = format!(
+            "{name} has no header: it was truncated while it was written, or is a part of a recording; its \
+             connections are taken, its filters and hooks are not known"
+        );
+        say(Level::Warning, &text);
+    }
     Ok(found)
 }
 
@@ -86,10 +108,18 @@ pub(crate) fn start(path: &Path) -> Option<Utc> {
     }
 }
 
-pub(super) fn read_bytes(input: impl Read + Send, each: impl FnMut(&mut Line)) -> Result<Found> {
+pub(super) fn read_bytes(
+    input: impl Read + Send,
+    mut each: impl FnMut(&mut Line),
+) -> Result<Found> {
     let cut = Arc::new(AtomicBool::new(false));
-    let found = parse::lines(unpacked(input, &cut)?, each)?;
-    Ok(Found { cut: found.cut || cut.load(Ordering::Relaxed), ..found })
+    let mut is_first = true;
+    let mut headless = false;
+    let found = parse::lines(unpacked(input, &cut)?, |line| {
+        headless |= std::mem::take(&mut is_first) && !matches!(line, Line::Header(_));
+        each(line);
+    })?;
+    Ok(Found { cut: found.cut || cut.load(Ordering::Relaxed), headless, ..found })
 }
 
 /// The text of a recording, whether it is compressed or not. `cut` is set if compressed data has no end.
@@ -221,7 +251,8 @@ mod tests {
     fn cut_last_line_is_left_out_and_bad_lines_are_counted() {
         let good = trailer().to_json().unwrap();
         let text = format!("{good}\nnot json\n\u{0}\n{good}\n{}", &good[..20]);
-        assert_eq!(read_text(text.as_bytes()), (Found { lines: 2, unreadable: 2, cut: true }, 2));
+        let expected = Found { lines: 2, unreadable: 2, cut: true, nuls: 1, headless: true };
+        assert_eq!(read_text(text.as_bytes()), (expected, 2));
         assert_eq!(read_text(b"\xff\xfe\n").0, Found { unreadable: 1, ..Found::default() });
         assert_eq!(read_text(b"\n").0, Found { unreadable: 1, ..Found::default() });
         assert_eq!(read_text(b"").0, Found::default());
@@ -232,7 +263,18 @@ mod tests {
         let mut text = vec![b'x'; 3 << 20];
         text.push(b'\n');
         text.extend(format!("{}\n", trailer().to_json().unwrap()).bytes());
-        assert_eq!(read_text(&text), (Found { lines: 1, unreadable: 1, cut: false }, 1));
+        let expected = Found { lines: 1, unreadable: 1, headless: true, ..Found::default() };
+        assert_eq!(read_text(&text), (expected, 1));
+    }
+
+    #[test]
+    fn lines_after_a_hole_are_read_however_long_it_is() {
+        let line = format!("{}\n", trailer().to_json().unwrap());
+        let mut text = line.clone().into_bytes();
+        text.resize(text.len() + (3 << 20), 0);
+        text.extend(line.repeat(2).bytes());
+        let expected = Found { lines: 3, nuls: 3 << 20, headless: true, ..Found::default() };
+        assert_eq!(read_text(&text), (expected, 3));
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(super) fn losses(trust: &Trust) -> Vec<String> {
         let unfinished = trust.unfinished_recordings;
         parts.push(plural(unfinished, "recording not finished", "recordings not finished"));
     }
+    if trust.not_recorded > 0 {
+        let (one, many) = ("connection not in the recording", "connections not in the recording");
+        parts.push(plural(trust.not_recorded, one, many));
+    }
     parts
 }
 

@@ -5,7 +5,7 @@ mod announce;
 mod privileges;
 mod settings;
 mod show;
-mod stop;
+mod signals;
 mod takers;
 
 use std::{iter::Empty, net::IpAddr, path::Path, time::Duration};
@@ -33,7 +33,7 @@ use announce::{
 };
 use privileges::give_up_privileges;
 use settings::{filters, settings};
-use stop::Stop;
+use signals::Signals;
 use takers::Takers;
 
 use crate::{
@@ -95,11 +95,11 @@ pub(crate) fn run_beside(
         .build()
         .context("cannot start the event loop")?;
     // Before the header says that tracing has begun: whoever waits for it may end the trace at once.
-    let stop = Stop::on_signals(&runtime)?;
+    let signals = Signals::listen(&runtime)?;
     let mut trace = Trace::new(args, &settings, clock, outlets, metrics, kernel)?;
     begin()?;
     trace.kernel.forget_start();
-    runtime.block_on(trace.follow(args, stop, has_ended))?;
+    runtime.block_on(trace.follow(args, signals, has_ended))?;
     trace.finish(args)
 }
 
@@ -113,13 +113,6 @@ pub(crate) fn preflight(btf: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Connections and counters in the finished pieces of a recording.
-#[derive(Debug, Default)]
-struct Finished {
-    connections: u64,
-    trust: Option<Trust>,
-}
-
 /// A trace under way.
 struct Trace {
     kernel: Kernel,
@@ -127,16 +120,12 @@ struct Trace {
     takers: Takers,
     grouping: Grouping,
     header: Header,
-    /// What was said of the pieces of the recording that are finished.
-    finished: Finished,
     /// CPU time spent before tracing began.
     start_cpu_us: u64,
     /// By which the times of records are told.
     clock: Clock,
     /// Times that the wall clock was set.
     clock_steps: u64,
-    /// By which the newest piece of the recording is named.
-    piece_start: Utc,
 }
 
 impl Trace {
@@ -158,12 +147,10 @@ impl Trace {
             hooks: kernel.hooks().to_vec(),
             filters: filters(settings),
         };
-        let piece_start = header.start;
         announce(&header);
         announce_absent(&kernel.absent_senders());
         let live = Live::start(args, &header)?;
-        outlets.line(&Line::Header(Box::new(header.clone())));
-        outlets.flush();
+        outlets.begin(&header)?;
         let mut table = Table::new(Context { host, clock }, args.max_connections as usize);
         if live.is_some() {
             table.keep_turns();
@@ -184,11 +171,9 @@ impl Trace {
             takers,
             grouping,
             header,
-            finished: Finished::default(),
             start_cpu_us,
             clock,
             clock_steps: 0,
-            piece_start,
         })
     }
 
@@ -196,7 +181,7 @@ impl Trace {
     async fn follow(
         &mut self,
         args: &TraceArgs,
-        mut stop: Stop,
+        mut signals: Signals,
         has_ended: impl Fn() -> bool,
     ) -> Result<()> {
         let wake_up = self.kernel.wake_up()?;
@@ -214,8 +199,12 @@ impl Trace {
         {
             let left = end.map_or(period, |end| end.saturating_duration_since(Instant::now()));
             alarm.set(period.min(left))?;
+            let mut reopen = false;
             tokio::select! {
-                () = stop.asked() => break,
+                asked = signals.asked() => match asked {
+                    signals::Asked::End => break,
+                    signals::Asked::Reopen => reopen = true,
+                },
                 guard = readable.readable() => guard?.clear_ready(),
                 asked = live::asked(&mut self.takers.live) => if asked == Asked::End { break },
                 () = Metrics::due(self.takers.metrics.as_mut()) => {}
@@ -226,8 +215,8 @@ impl Trace {
             if self.show(args)? == Asked::End {
                 break;
             }
-            if self.takers.outlets.rotation_is_due() {
-                self.rotate()?;
+            if reopen || self.takers.outlets.rotation_is_due() {
+                self.next_piece(reopen)?;
             }
             self.publish_metrics()?;
         }
@@ -277,6 +266,7 @@ impl Trace {
         let now = self.table.utc(clock::boot_ns()?);
         let trust = self.trust()?;
         if let Some(metrics) = &mut self.takers.metrics {
+            metrics.recording(self.takers.outlets.recording_state());
             let open = Some(self.kernel.open());
             let exposition = metrics.exposition(&self.header, now, &trust, open, &self.takers.fold);
             metrics.publish(exposition);
@@ -288,35 +278,28 @@ impl Trace {
     fn last_metrics(&mut self, end: Utc, trust: &Trust) -> Option<Exposition> {
         let open: Option<Empty<IpAddr>> = None;
         let metrics = self.takers.metrics.as_mut()?;
+        metrics.recording(self.takers.outlets.recording_state());
         Some(metrics.exposition(&self.header, end, trust, open, &self.takers.fold))
     }
 
-    /// Ends the piece of the recording at hand with its trailer, and begins the next.
-    fn rotate(&mut self) -> Result<()> {
+    /// Ends the piece of the recording at hand, and begins the next; with `reopen`, as a signal asks for.
+    fn next_piece(&mut self, reopen: bool) -> Result<()> {
+        if !self.takers.outlets.is_recording() {
+            return Ok(());
+        }
         let now = self.table.utc(clock::boot_ns()?);
         let trust = self.trust()?;
-        self.takers.outlets.recorded(&self.piece_trailer(now, &trust));
-        self.finished = Finished { connections: self.takers.connections, trust: Some(trust) };
-        // Names of pieces are in order, also where the clock was set back.
-        self.piece_start = self.piece_start.max(now);
-        self.takers.outlets.rotate(self.piece_start);
+        let trailer = self.trailer(now, trust);
         let hooks = self.kernel.hooks().to_vec();
         let header = Header { start: now, hooks, ..self.header.clone() };
-        self.takers.outlets.recorded(&Line::Header(Box::new(header)));
-        self.takers.outlets.flush();
+        self.takers.outlets.next_piece(trailer, header, reopen);
         Ok(())
     }
 
-    fn trailer(&self, end: Utc, connections: u64, trust: Trust) -> Line {
-        let host = self.header.host.clone();
-        Line::Trailer(Box::new(Trailer { schema: SCHEMA, host, end, connections, trust }))
-    }
-
-    /// The trailer of the piece at hand: what came since the one before.
-    fn piece_trailer(&self, end: Utc, trust: &Trust) -> Line {
-        let since =
-            self.finished.trust.as_ref().map_or_else(|| trust.clone(), |it| trust.since(it));
-        self.trailer(end, self.takers.connections - self.finished.connections, since)
+    /// The trailer of the whole trace.
+    fn trailer(&self, end: Utc, trust: Trust) -> Trailer {
+        let (host, connections) = (self.header.host.clone(), self.takers.connections);
+        Trailer { schema: SCHEMA, host, end, connections, trust }
     }
 
     /// Detaches, takes what is left, writes trailer and report. An outlet that failed does not keep
@@ -330,11 +313,13 @@ impl Trace {
             self.takers.take(connection);
         }
         let end = self.table.utc(now_ns);
-        let trust = self.trust()?;
-        self.takers.outlets.recorded(&self.piece_trailer(end, &trust));
-        self.takers.outlets.finish_recording();
+        let mut trust = self.trust()?;
+        let trailer = self.trailer(end, trust.clone());
+        self.takers.outlets.finish_recording(trailer);
+        trust.not_recorded = self.not_recorded();
         self.takers.outlets.finish_log(end);
-        self.takers.outlets.streamed(&self.trailer(end, self.takers.connections, trust.clone()));
+        let trailer = self.trailer(end, trust.clone());
+        self.takers.outlets.streamed(&Line::Trailer(Box::new(trailer)));
         self.takers.outlets.flush();
         drop(self.takers.live.take()); // the report stays on the screen
         announce_left_out(self.kernel.left_out());
@@ -389,6 +374,11 @@ impl Trace {
         Report::listing(most, &self.takers.fold, self.grouping, context)
     }
 
+    /// Connections that are not in the recording because of its disk.
+    fn not_recorded(&self) -> u64 {
+        self.takers.outlets.recording_state().map_or(0, |state| state.not_recorded)
+    }
+
     fn trust(&mut self) -> Result<Trust> {
         self.kernel.measure();
         let losses = self.kernel.losses()?;
@@ -402,6 +392,7 @@ impl Trace {
             clock_steps: self.clock_steps,
             unreadable_lines: 0,
             unfinished_recordings: 0,
+            not_recorded: self.not_recorded(),
             hooks: self.kernel.hooks().to_vec(),
             overhead: Overhead {
                 user_cpu_us: own_cpu_us().map(|us| us.saturating_sub(self.start_cpu_us)),

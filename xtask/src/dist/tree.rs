@@ -176,7 +176,11 @@ impl Tree {
             self.put_compressed(&format!("{directory}THIRD-PARTY.txt"), third_party.as_bytes())?;
             self.put(&format!("{directory}copyright"), copyright.as_bytes(), 0o644)?;
         }
-        let mut plain = vec!["contrib/grafana/smtptrace.json", "contrib/prometheus/alerts.yml"];
+        let mut plain = vec![
+            "contrib/grafana/smtptrace.json",
+            "contrib/logrotate/smtptrace",
+            "contrib/prometheus/alerts.yml",
+        ];
         if layout != Layout::Debian {
             plain.extend(["LICENSE-MIT", "LICENSE-APACHE"]);
         }

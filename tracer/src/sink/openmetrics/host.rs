@@ -89,6 +89,24 @@ pub(super) const SOURCES: &[Source] = &[
     ),
     (
         gauge(
+            "smtptrace_recording_failed",
+            "1 while the recording takes no more: its disk refuses it, or does not keep up.",
+        ),
+        |about, family| {
+            if let Some(failed) = about.own.recording_failed {
+                family.count(Vec::new(), u64::from(failed));
+            }
+        },
+    ),
+    (
+        counter(
+            "smtptrace_connections_not_recorded",
+            "Connections that are not in the recording because of its disk.",
+        ),
+        |about, family| family.count(Vec::new(), about.trust.not_recorded),
+    ),
+    (
+        gauge(
             "smtptrace_evidence_complete",
             "1 if nothing was lost: every connection has its record, and every record was read.",
         ),

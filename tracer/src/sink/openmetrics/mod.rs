@@ -65,6 +65,8 @@ pub(crate) struct Own {
     pub(crate) unfinished: Option<Unfinished>,
     /// How long it took to build the exposition before this one.
     pub(crate) build_time: Option<Duration>,
+    /// Whether the recording takes no more; `None` if there is none.
+    pub(crate) recording_failed: Option<bool>,
     /// Exports, by result.
     pub(crate) exports: Option<[(&'static str, u64); 2]>,
 }
