@@ -10,8 +10,11 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
 use tests::{
     journal::Journal,
@@ -19,7 +22,8 @@ use tests::{
     needs,
     prerequisite::report_skip,
     privileges::{
-        as_nobody_with, counts_maps_as_locked, ensure_given_up, kept_for_maps, open_to_all, threads,
+        as_nobody_with, children, counts_maps_as_locked, ensure_given_up, ensure_kept,
+        kept_for_maps, open_to_all, threads,
     },
     recording::Recording,
     scrape,
@@ -310,16 +314,62 @@ fn too_little_locked_memory_is_named() {
 }
 
 #[test]
-fn tls_probes_keep_what_they_need() {
+fn what_tls_probes_take_is_kept_by_a_process_apart() {
     needs!(Namespaces, Tracer);
     let lab = Lab::up().unwrap();
     let tracer = Tracer::start_with(&lab, &["--tls-probes"]).unwrap();
+    ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
     // Which kernel wants more for uprobes differs between stable releases.
-    let narrow = ensure_given_up(tracer.pid(), BPF | PERFMON | CHECKPOINT_RESTORE | SYS_PTRACE);
-    let wide = ensure_given_up(tracer.pid(), SYS_ADMIN | SYS_PTRACE);
-    assert!(narrow.is_ok() || wide.is_ok(), "{narrow:?} {wide:?}");
-    let run = tracer.stop_cleanly().unwrap();
-    assert!(run.stderr.contains("all capabilities are dropped but CAP_"), "{}", run.stderr);
+    let attaches = |pid: &u32| {
+        ensure_kept(*pid, PERFMON | CHECKPOINT_RESTORE | SYS_PTRACE).is_ok()
+            || ensure_kept(*pid, SYS_ADMIN | SYS_PTRACE).is_ok()
+    };
+    let children = children(tracer.pid()).unwrap();
+    let [attacher] = children.iter().copied().filter(attaches).collect::<Vec<_>>()[..] else {
+        panic!("{:?}", children.iter().map(|pid| threads(*pid)).collect::<Vec<_>>())
+    };
+    // Stdin, stdout and stderr, which lead nowhere, and the channel.
+    let open = fs::read_dir(format!("/proc/{attacher}/fd")).unwrap();
+    assert_eq!(open.count(), 4);
+    tracer.stop_cleanly().unwrap();
+    wait::until("the end of the other process", PATIENCE, || {
+        Ok(threads(attacher).map_or(true, |left| left.is_empty()).then_some(()))
+    })
+    .unwrap();
+}
+
+/// Whoever reads a file that may be anybody's has nothing but what is open, before the first byte comes.
+#[test]
+fn readers_have_given_everything_up_before_they_read() {
+    needs!(Namespaces, Tracer);
+    let lab = Lab::up().unwrap();
+    let input = lab.file("input");
+    mkfifo(&input, Mode::S_IRWXU).unwrap();
+    // Its other end, at which nothing is written.
+    let _writer = fs::File::options().read(true).write(true).open(&input).unwrap();
+    let path = input.to_str().unwrap();
+    let directory = lab.file("histograms");
+    let all: [(&[&str], bool); 6] = [
+        (&["report", path], true),
+        (&["report", "--format", "json", "--output", "/dev/null", "--resolve", path], true),
+        (&["check", "--min-reuse", "1%", path], true),
+        (&["compare", path, path], true),
+        (&["what-if", path], true),
+        // Files are made in a directory that is root's.
+        (&["report", "--format", "hgrm", "--output", directory.to_str().unwrap(), path], false),
+    ];
+    for (arguments, as_nobody) in all {
+        let mut command = Command::new(tracer::binary());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        let running = Running(command.spawn().unwrap());
+        let ensure = if as_nobody { ensure_given_up } else { ensure_kept };
+        let mut last = None;
+        let given_up = wait::until("a reader without privileges", PATIENCE, || {
+            last = Some(ensure(running.0.id(), 0));
+            Ok(matches!(last, Some(Ok(_))).then_some(()))
+        });
+        given_up.unwrap_or_else(|error| panic!("{arguments:?}: {error:#} {last:?}"));
+    }
 }
 
 #[test]

@@ -63,6 +63,8 @@ pub enum Prerequisite {
     Scripts,
     /// A reader of JSON Lines.
     Jq,
+    /// A section can be put into a program.
+    Objcopy,
     /// Multipath TCP in the kernel.
     Mptcp,
     /// Cgroups of either version with a limit of memory.
@@ -143,6 +145,7 @@ impl Prerequisite {
             Self::SystemdAnalyze => &["systemd-analyze"],
             Self::Scripts => &["python3", "openssl"],
             Self::Jq => &["jq"],
+            Self::Objcopy => &["objcopy", "bash"],
             Self::Mptcp => {
                 let protocol = Some(Protocol::from(IPPROTO_MPTCP));
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, protocol);

@@ -1,6 +1,10 @@
 //! What the kernel says a process may do, and commands that run with fewer privileges.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -16,10 +20,29 @@ impl Thread {
         u64::from_str_radix(text, radix).with_context(|| format!("{field}: {text:?}"))
     }
 
+    fn words(&self, field: &str) -> Result<impl Iterator<Item = &str>> {
+        Ok(self.0.get(field).with_context(|| format!("no {field}: {self:?}"))?.split_whitespace())
+    }
+
     /// A set of capabilities (`CapEff`, `CapPrm`, `CapInh`, `CapBnd`, `CapAmb`), a bit each.
     pub fn capabilities(&self, set: &str) -> Result<u64> {
         self.number(set, 16)
     }
+}
+
+/// The processes that process `pid` has started and that run.
+pub fn children(pid: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").context("list the processes")? {
+        let name = entry?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        if parent.is_some_and(|parent| parent.trim() == pid.to_string()) {
+            children.push(child);
+        }
+    }
+    Ok(children)
 }
 
 /// The threads of process `pid`.
@@ -35,9 +58,22 @@ pub fn threads(pid: u32) -> Result<Vec<Thread>> {
     Ok(threads)
 }
 
-/// Fails unless each thread of `pid` has no capability in any set but those of the mask `kept` among the
-/// effective and permitted ones, can gain none, and is under a filter. Returns the number of threads.
+/// Fails unless each thread of `pid` is an unprivileged user's, in no further group, has no capability in any set
+/// but those of the mask `kept` among the effective and permitted ones, can gain none, and is under a filter.
+/// Returns the number of threads.
 pub fn ensure_given_up(pid: u32, kept: u64) -> Result<usize> {
+    for thread in threads(pid)? {
+        for ids in ["Uid", "Gid"] {
+            let all: BTreeSet<&str> = thread.words(ids)?.collect();
+            ensure!(all.len() == 1 && !all.contains("0"), "{ids} is {all:?}: {thread:?}");
+        }
+        ensure!(thread.words("Groups")?.next().is_none(), "in further groups: {thread:?}");
+    }
+    ensure_kept(pid, kept)
+}
+
+/// The same of a process that may be root's.
+pub fn ensure_kept(pid: u32, kept: u64) -> Result<usize> {
     let threads = threads(pid)?;
     for thread in &threads {
         for (set, expected) in

@@ -19,6 +19,7 @@ pub mod recording;
 pub mod report;
 pub mod selection;
 pub mod smtp;
+pub mod symbols;
 pub mod utc;
 pub mod verdict;
 pub mod whatif;

@@ -11,7 +11,7 @@ use tracer_analysis::check::{Check, Scope, State, Thresholds, check};
 use crate::{
     cli::CheckArgs,
     diagnostics::{Level, say},
-    input::report_on,
+    input::{Input, confine, report_on},
     output::closed_pipe_is_fine,
     sink::check_text,
     status::{CROSSED, FAILED},
@@ -34,7 +34,9 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
 
 fn outcome(args: &CheckArgs) -> Result<State> {
     let by = args.prefixes.chosen(args.group_by)?;
-    let report = report_on(&args.files, by, args.max_destinations, false)?;
+    let inputs = Input::open_all(&args.files)?;
+    confine(None, false)?;
+    let report = report_on(&inputs, by, args.max_destinations, false)?;
     let thresholds = Thresholds {
         min_reuse: args.min_reuse.map(|it| it.0),
         max_dead_on_reuse: args.max_dead_on_reuse.map(|it| it.0),

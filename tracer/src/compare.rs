@@ -1,13 +1,13 @@
 //! `smtptrace compare BEFORE AFTER`: two recordings or reports side by side.
 
-use std::{path::PathBuf, slice};
+use std::slice;
 
 use anyhow::{Result, bail};
 use tracer_analysis::{compare::compare, report::Report};
 
 use crate::{
     cli::{CompareArgs, DocumentFormat},
-    input::{grouped, saved_report},
+    input::{Input, confine, grouped, saved_report},
     output::Output,
     report,
     sink::{compare_text, json},
@@ -17,20 +17,22 @@ use crate::{
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let chosen = args.prefixes.chosen(args.group_by)?;
     let output = Output::stream(args.document.output.as_deref())?;
-    let saved = [saved_report(&args.before)?, saved_report(&args.after)?];
+    let inputs = [Input::open(&args.before)?, Input::open(&args.after)?];
+    confine(Some(&output), false)?;
+    let saved = [saved_report(&inputs[0])?, saved_report(&inputs[1])?];
     let of_reports = saved.iter().flatten().map(Report::grouping).next();
     let by = chosen.or(of_reports);
     let [before, after] = saved;
-    let side = |saved: Option<Report>, path: &PathBuf| match saved {
-        Some(saved) => grouped(saved, path, by),
+    let side = |saved: Option<Report>, input: &Input| match saved {
+        Some(saved) => grouped(saved, input, by),
         None => {
-            report::on(slice::from_ref(path), by.unwrap_or_default(), args.max_destinations, true)
+            report::on(slice::from_ref(input), by.unwrap_or_default(), args.max_destinations, true)
         }
     };
-    let (before, after) = (side(before, &args.before)?, side(after, &args.after)?);
-    for (report, path) in [(&before, &args.before), (&after, &args.after)] {
+    let (before, after) = (side(before, &inputs[0])?, side(after, &inputs[1])?);
+    for (report, input) in [&before, &after].into_iter().zip(&inputs) {
         if report.totals.connections == 0 {
-            bail!("there are no connections in {}: nothing can be compared", path.display());
+            bail!("there are no connections in {}: nothing can be compared", input.name());
         }
     }
     let comparison = compare(&before, &after, args.top)?;

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &HookArgs) -> Result<()> {
     }
     let trial = trial(args);
     self_check::check(&trial)?;
-    let kernel = Kernel::start(&trial, false)?;
+    let kernel = Kernel::start(&trial, false, None)?;
     closed_pipe_is_fine(write_hooks(&mut out, kernel.hooks()))?;
     Ok(())
 }

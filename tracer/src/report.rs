@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
 };
 
 use anyhow::{Context as _, Result};
@@ -18,6 +17,7 @@ use tracer_analysis::{
 use crate::{
     cli::{Format, ReportArgs},
     diagnostics::{Level, say},
+    input::{Input, confine},
     names,
     origins::LeftOut,
     output::{Output, closed_pipe_is_fine},
@@ -31,16 +31,18 @@ use crate::{
 pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let by = args.output.grouping()?;
     let output = Output::open(&args.output)?;
+    let inputs = Input::open_all(&args.files)?;
+    confine(Some(&output), args.output.resolve)?;
     let format = args.output.format;
     match format {
-        Format::Jsonl => return copy(args, by, output),
-        Format::Hlog => return log(args, by, output),
+        Format::Jsonl => return copy(args, &inputs, by, output),
+        Format::Hlog => return log(args, &inputs, by, output),
         _ => {}
     }
     if let Some(dialect) = format.dialect() {
-        return metrics(args, by, dialect, output);
+        return metrics(args, &inputs, by, dialect, output);
     }
-    let (fold, context, replay) = replayed(args, format.needs_histograms())?;
+    let (fold, context, replay) = replayed(args, &inputs, format.needs_histograms())?;
     let mut report = Report::listing(args.output.listed(), &fold, by, context);
     drop(fold);
     let what_if = replay.map(|replay| replay.answer(&report));
@@ -53,26 +55,30 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
 
 /// The report on recordings; with the histograms themselves if `hdr` says so.
 pub(crate) fn on(
-    files: &[impl AsRef<Path>],
+    inputs: &[Input],
     by: Grouping,
     max_destinations: usize,
     hdr: bool,
 ) -> Result<Report> {
     let mut fold = Fold::new(max_destinations);
     let mut recordings = Recordings::default();
-    for path in files {
-        recordings.read(path.as_ref(), |line| add(&mut fold, line))?;
+    for input in inputs {
+        recordings.read(input, |line| add(&mut fold, line))?;
     }
     Ok(Report::new(&fold, by, recordings.context(hdr)))
 }
 
 /// The recordings folded, and what their messages would have needed under other policies.
-fn replayed(args: &ReportArgs, hdr: bool) -> Result<(Fold, Context, Option<Replay>)> {
+fn replayed(
+    args: &ReportArgs,
+    inputs: &[Input],
+    hdr: bool,
+) -> Result<(Fold, Context, Option<Replay>)> {
     let most = args.output.max_destinations;
     let (mut fold, mut replay) = (Fold::new(most), Replay::for_format(args.output.format, most));
     let mut recordings = Recordings::of(args.senders.selection());
-    for path in &args.files {
-        recordings.read(path, |line| {
+    for input in inputs {
+        recordings.read(input, |line| {
             add(&mut fold, line);
             if let (Some(replay), Line::Connection(connection)) = (&mut replay, line) {
                 replay.add(connection);
@@ -83,14 +89,14 @@ fn replayed(args: &ReportArgs, hdr: bool) -> Result<(Fold, Context, Option<Repla
 }
 
 /// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.
-fn copy(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
+fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Result<Status> {
     let name = output.name();
     let mut writer = Writer::plain(output.into_inner());
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
     let mut recordings = Recordings::of(args.senders.selection());
-    for path in &args.files {
+    for input in inputs {
         let mut result: io::Result<()> = Ok(());
-        recordings.read(path, |line| {
+        recordings.read(input, |line| {
             if result.is_ok() {
                 result = writer.line(line);
             }
@@ -106,16 +112,16 @@ fn copy(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
 }
 
 /// Writes the log of intervals. Only where `--fail-on` is given is there a report to look at.
-fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
+fn log(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Result<Status> {
     let name = output.name();
     let mut log = args.output.log(args.interval, by, output);
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
     let mut recordings = Recordings::of(args.senders.selection());
     // Memory may force the log to begin before the last file does.
-    args.files.iter().filter_map(|path| recording::start(path)).for_each(|start| log.begin(start));
+    inputs.iter().filter_map(recording::start).for_each(|start| log.begin(start));
     let mut result: io::Result<()> = Ok(());
-    for path in &args.files {
-        recordings.read(path, |line| {
+    for input in inputs {
+        recordings.read(input, |line| {
             match line {
                 Line::Header(header) => log.begin(header.start),
                 Line::Connection(connection) if result.is_ok() => result = log.add(connection),
@@ -134,12 +140,18 @@ fn log(args: &ReportArgs, by: Grouping, output: Output) -> Result<Status> {
 }
 
 /// Writes what the recordings say as metrics. Only where `--fail-on` is given is there a report to look at.
-fn metrics(args: &ReportArgs, by: Grouping, dialect: Dialect, output: Output) -> Result<Status> {
+fn metrics(
+    args: &ReportArgs,
+    inputs: &[Input],
+    by: Grouping,
+    dialect: Dialect,
+    output: Output,
+) -> Result<Status> {
     let mut fold = Fold::new(args.output.max_destinations);
     let mut steady = SteadyFold::new(by, args.output.metrics_destinations);
     let mut recordings = Recordings::of(args.senders.selection());
-    for path in &args.files {
-        recordings.read(path, |line| {
+    for input in inputs {
+        recordings.read(input, |line| {
             add(&mut fold, line);
             if let Line::Connection(connection) = line {
                 steady.add(connection, fold.usual_host(connection.dst));
@@ -199,10 +211,10 @@ impl Recordings {
     }
 
     /// Reads a recording and hands each line over.
-    pub(crate) fn read(&mut self, path: &Path, mut each: impl FnMut(&Line)) -> Result<()> {
+    pub(crate) fn read(&mut self, input: &Input, mut each: impl FnMut(&Line)) -> Result<()> {
         let mut finished = false;
         let before = self.left_out;
-        let found = recording::read(path, |line| {
+        let found = recording::read(input, |line| {
             if !self.narrows(line, before) {
                 return;
             }

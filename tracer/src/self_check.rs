@@ -48,7 +48,7 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
     for listener in &listeners {
         ports.push(listener.local_addr()?.port());
     }
-    let kernel = Kernel::start(&trial(settings, ports), false)?;
+    let kernel = Kernel::start(&trial(settings, ports), false, None)?;
     let expected = converse(listeners).context(
         "cannot connect over loopback, by which the file of --btf is checked; is lo up?",
     )?;

@@ -8,7 +8,7 @@ use tracer_analysis::{
 
 use crate::{
     cli::{DocumentFormat, WhatIfArgs, micros},
-    input::saved_report,
+    input::{Input, confine, saved_report},
     output::Output,
     report::Recordings,
     sink::{json, what_if_text},
@@ -18,17 +18,19 @@ use crate::{
 pub(crate) fn run(args: &WhatIfArgs) -> Result<()> {
     let by = args.prefixes.grouping(args.group_by)?;
     let output = Output::stream(args.document.output.as_deref())?;
+    let inputs = Input::open_all(&args.files)?;
+    confine(Some(&output), false)?;
     let mut demand = Demand::new(args.max_destinations);
     let mut recordings = Recordings::default();
-    for path in &args.files {
-        if saved_report(path)?.is_some() {
+    for input in &inputs {
+        if saved_report(input)?.is_some() {
             bail!(
                 "{} is a report, which does not say when each message was sent; give the recording \
                  (--record)",
-                path.display()
+                input.name()
             );
         }
-        recordings.read(path, |line| {
+        recordings.read(input, |line| {
             if let Line::Connection(connection) = line {
                 demand.add(connection);
             }

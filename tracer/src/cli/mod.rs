@@ -26,7 +26,7 @@ pub(crate) use selector::{CgroupSelector, NetnsSelector};
 pub(crate) use senders::SenderArgs;
 use values::{duration, interval};
 
-use crate::{probe::seed::SeedBy, sink::verdict_text};
+use crate::{privilege::UserSelector, probe::seed::SeedBy, sink::verdict_text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -145,6 +145,11 @@ pub(crate) struct TraceArgs {
     /// Find open connections in this way only; for tests
     #[arg(long, value_name = "ITERATOR", hide = true)]
     pub(crate) seed_by: Option<SeedBy>,
+    /// As whom to go on when everything is attached and open, if root starts it: a
+    /// name, UID or UID:GID; root to stay. Without it, smtptrace if there is such a
+    /// user, or nobody
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<UserSelector>,
     /// Stop after this time, for example 90s, 10m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) duration: Option<Duration>,

@@ -25,8 +25,8 @@ use crate::{
     origins::{Absent, LeftOut, Origins},
     privilege,
     probe::{
-        self, OwnTypes, ReplyBuffers, Settings, Skipped, TlsProbes, preflight::kernel_release,
-        tls_probes,
+        self, Attacher, OwnTypes, ReplyBuffers, Settings, Skipped, TlsProbes,
+        preflight::kernel_release, tls_probes,
     },
 };
 
@@ -64,8 +64,12 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Loads and attaches.
-    pub(crate) fn start(settings: &Settings, measure_overhead: bool) -> Result<Self> {
+    /// Loads and attaches. With an `attacher`, TLS libraries are probed as they are found.
+    pub(crate) fn start(
+        settings: &Settings,
+        measure_overhead: bool,
+        attacher: Option<Attacher>,
+    ) -> Result<Self> {
         let stats = measure_overhead.then(|| enable_stats(Stats::RunTime)).transpose().context(
             "cannot have the kernel measure BPF programs (--measure-overhead), which takes \
                  CAP_SYS_ADMIN",
@@ -82,7 +86,8 @@ impl Kernel {
         hooks.push(probe::seed::seed(&mut ebpf, types.btf(), settings));
         let mut tls = None;
         if settings.tls_probes {
-            let (probes, statuses) = TlsProbes::start(&mut ebpf, &settings.tls_libraries)?;
+            let (probes, statuses) =
+                TlsProbes::start(&mut ebpf, &settings.tls_libraries, attacher)?;
             tls = probes;
             hooks.extend(statuses);
         }
@@ -116,7 +121,8 @@ impl Kernel {
 
     /// Whether its maps can be read by a thread without capabilities.
     pub(crate) fn is_readable_without_capabilities(&self) -> bool {
-        privilege::works_with(&[], || self.drops.get(&0, 0).is_ok())
+        let drops = &self.drops;
+        privilege::works_with(&[], || drops.get(&0, 0).is_ok())
     }
 
     /// How each hook is attached.
@@ -161,14 +167,16 @@ impl Kernel {
         }
     }
 
-    /// Looks for TLS libraries in the processes that have opened or taken over a connection since the
-    /// last call, and probes what it finds. Returns the status of each library that is new.
+    /// Has TLS libraries looked for in the processes that have opened or taken over a connection since the
+    /// last call. Returns the status of each library that was probed since then.
     pub(crate) fn find_tls_libraries(&mut self) -> Vec<HookStatus> {
-        let (Some(tls), Some(ebpf)) = (&mut self.tls, &mut self.ebpf) else { return Vec::new() };
-        let mut found = Vec::new();
+        let Some(tls) = &mut self.tls else { return Vec::new() };
+        self.suspects.sort_unstable();
+        self.suspects.dedup();
         for pid in self.suspects.drain(..) {
-            found.extend(tls.look_at(ebpf, pid));
+            tls.look_at(pid);
         }
+        let found = tls.found();
         let attached = found.iter().any(|library| library.state == HookState::Attached);
         let hook = self.hooks.iter_mut().find(|hook| hook.hook == tls_probes::HOOK);
         if let (Some(hook), true) = (hook, attached) {
@@ -234,6 +242,7 @@ impl Kernel {
     pub(crate) fn detach(&mut self) {
         self.measure();
         self.ebpf = None;
+        self.tls = None;
     }
 
     /// Server address of each connection that is open or being opened.

@@ -4,10 +4,10 @@ use anyhow::Result;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 
-use super::{Needs, trial};
+use super::{trial, user::User};
 
 /// A right, and the capabilities that give it; the first that the process has is kept.
-type Right = &'static [Capability];
+pub(super) type Right = &'static [Capability];
 
 /// `bpf(2)` on maps, and links to programs.
 const BPF: Right = &[Capability::CAP_BPF, Capability::CAP_SYS_ADMIN];
@@ -19,26 +19,26 @@ const PTRACE: Right = &[Capability::CAP_SYS_PTRACE];
 /// place are found.
 const MAP_FILES: Right = &[Capability::CAP_CHECKPOINT_RESTORE, Capability::CAP_SYS_ADMIN];
 
-/// The rights that `needs` take on this kernel.
-pub(super) fn needed(needs: Needs) -> Vec<Right> {
-    if needs.tls_probes {
-        return probing(trial::perfmon_is_enough_for_uprobes()).to_vec();
-    }
-    if needs.map_access { vec![BPF] } else { Vec::new() }
+/// What reading open maps takes, where the kernel wants anything for it.
+pub(super) const MAP_ACCESS: &[Right] = &[BPF];
+
+/// What attaching to libraries as they are found takes on this kernel.
+pub(super) fn attaching() -> &'static [Right] {
+    probing(trial::perfmon_is_enough_for_uprobes())
 }
 
 /// What attaching to libraries takes. `CAP_SYS_ADMIN` gives all but the sight of other processes.
 fn probing(perfmon_is_enough: bool) -> &'static [Right] {
     if perfmon_is_enough {
-        &[BPF, PERFMON, PTRACE, MAP_FILES]
+        &[PERFMON, PTRACE, MAP_FILES]
     } else {
         &[&[Capability::CAP_SYS_ADMIN], PTRACE]
     }
 }
 
 /// Drops every capability of the calling thread that none of `rights` takes, from all sets, and lets it and
-/// its children have no new ones. Returns those that are left.
-pub(super) fn keep_only(rights: &[Right]) -> Result<Vec<Capability>> {
+/// its children have no new ones; then it becomes `user`. Returns those that are left.
+pub(super) fn keep_only(rights: &[Right], user: Option<User>) -> Result<Vec<Capability>> {
     prctl::set_no_new_privs()?;
     let permitted = caps::read(None, CapSet::Permitted)?;
     let kept = chosen(rights, &permitted);
@@ -49,6 +49,9 @@ pub(super) fn keep_only(rights: &[Right]) -> Result<Vec<Capability>> {
             // A capability that this kernel does not know cannot be dropped.
             let _ = caps::drop(None, CapSet::Bounding, capability);
         }
+    }
+    if let Some(user) = user {
+        user.become_it(!kept.is_empty())?;
     }
     // No ambient set before Linux 4.3; it is part of the inheritable one.
     let _ = caps::clear(None, CapSet::Ambient);
@@ -76,11 +79,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_kept_without_need() {
-        assert!(needed(Needs::default()).is_empty());
-    }
-
-    #[test]
     fn the_narrowest_capability_is_kept() {
         let all = caps::all();
         let names = |set: CapsHashSet| {
@@ -90,20 +88,20 @@ mod tests {
         };
         assert_eq!(
             names(chosen(probing(true), &all)),
-            "CAP_BPF CAP_CHECKPOINT_RESTORE CAP_PERFMON CAP_SYS_PTRACE"
+            "CAP_CHECKPOINT_RESTORE CAP_PERFMON CAP_SYS_PTRACE"
         );
         assert_eq!(names(chosen(probing(false), &all)), "CAP_SYS_ADMIN CAP_SYS_PTRACE");
         let old = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_RAW].into_iter().collect();
         assert_eq!(names(chosen(probing(true), &old)), "CAP_SYS_ADMIN");
-        let maps = Needs { map_access: true, tls_probes: false };
-        assert_eq!(names(chosen(&needed(maps), &all)), "CAP_BPF");
+        assert_eq!(names(chosen(MAP_ACCESS, &all)), "CAP_BPF");
+        assert_eq!(names(chosen(&[], &all)), "");
     }
 
     #[test]
     fn every_set_is_empty_afterwards() {
         let left = thread::spawn(|| {
             let had = caps::read(None, CapSet::Permitted).unwrap();
-            let kept = keep_only(&[]).unwrap();
+            let kept = keep_only(&[], None).unwrap();
             let mut sets =
                 vec![CapSet::Effective, CapSet::Permitted, CapSet::Inheritable, CapSet::Ambient];
             if had.contains(&Capability::CAP_SETPCAP) {

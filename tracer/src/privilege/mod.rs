@@ -1,37 +1,47 @@
 //! Least privilege: what is needed to attach is given up before anything from the network is read.
 //!
-//! Afterwards the process has no capability (`docs/privileges.md` names the two exceptions), cannot get any
-//! (`no_new_privs`), and a filter refuses the system calls by which a process that was taken over would go on.
+//! Afterwards the process is an unprivileged user's, has no capability (`docs/privileges.md` names the one
+//! exception), cannot get any (`no_new_privs`), reaches none of the file system but to read it (Landlock), and a
+//! filter refuses the system calls by which a process that was taken over would go on. What goes on to take a
+//! privilege is done by [processes beside it](process), each for one thing, with a narrow protocol.
 //! Capabilities belong to threads: no other thread may run yet when they are given up.
 
 mod capabilities;
+mod channel;
+mod file_system;
+mod process;
 mod system_calls;
 mod trial;
+mod user;
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use caps::Capability;
 use nix::{
     fcntl::AtFlags,
+    sys::prctl,
     unistd::{AccessFlags, faccessat},
 };
 
 use crate::diagnostics::{Level, say};
+pub(crate) use channel::Channel;
+pub(crate) use file_system::Reach;
+pub(crate) use process::Process;
 use system_calls::Filter;
 pub(crate) use trial::works_with;
+pub(crate) use user::{User, UserSelector};
 
-/// What goes on to be done while tracing and needs more than open descriptors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Needs {
+/// What a process that traces goes on to need.
+#[derive(Debug, Default)]
+pub(crate) struct Needs<'a> {
     /// The kernel lets nobody without a capability read a map, not even by an open descriptor: before
     /// Linux 5.19, where `kernel.unprivileged_bpf_disabled` is not 0.
     pub(crate) map_access: bool,
-    /// Probes are attached to TLS libraries as they are found.
-    pub(crate) tls_probes: bool,
+    /// As whom it goes on; `None` for as it is.
+    pub(crate) user: Option<User>,
+    /// What it reaches of the file system and of the network.
+    pub(crate) reach: Reach<'a>,
 }
 
 /// What this process has left.
@@ -51,24 +61,47 @@ impl fmt::Display for Privileges {
     }
 }
 
-/// Gives up all privileges but those that `needs` name. Files are still to be made in `directories`: an
-/// error if that would fail from now on.
-pub(crate) fn give_up(needs: Needs, directories: &[PathBuf]) -> Result<Privileges> {
-    let kept = capabilities::keep_only(&capabilities::needed(needs))
+/// Gives up all privileges but those that `needs` name.
+pub(crate) fn give_up(needs: &Needs<'_>) -> Result<Privileges> {
+    let rights = if needs.map_access { capabilities::MAP_ACCESS } else { &[] };
+    let kept = capabilities::keep_only(rights, needs.user)
         .context("cannot drop the capabilities of this process")?;
-    for directory in directories {
-        check(directory)?;
-    }
-    let filter = Filter::new(needs).context("cannot build the filter of system calls")?;
+    shut(&needs.reach, &Filter::refusing(true).context(NO_FILTER)?)?;
+    Ok(Privileges { kept })
+}
+
+/// Leaves this process, which is about to read files that may have been made by anybody, what that takes. With
+/// `network` it may ask for names.
+pub(crate) fn give_up_to_read(network: bool, user: Option<User>, reach: &Reach<'_>) -> Result<()> {
+    capabilities::keep_only(&[], user).context("cannot drop the capabilities of this process")?;
+    shut(reach, &Filter::refusing(network).context(NO_FILTER)?)
+}
+
+/// Leaves this process what attaching to libraries takes.
+pub(crate) fn give_up_to_attach() -> Result<()> {
+    capabilities::keep_only(capabilities::attaching(), None)?;
+    // Landlock would keep it from looking at other processes.
+    prctl::set_dumpable(false)?;
+    Filter::for_attaching()?.install_everywhere()?;
+    Ok(())
+}
+
+const NO_FILTER: &str = "cannot build the filter of system calls";
+
+/// Keeps this process from what is neither within `reach` nor let through by `filter`, as far as the kernel can.
+fn shut(reach: &Reach<'_>, filter: &Filter) -> Result<()> {
+    // Nobody reads its memory, although it may now be the user who runs other things, too.
+    prctl::set_dumpable(false).context("cannot close the memory of this process to others")?;
+    file_system::confine(reach).context("cannot put the file system out of reach (landlock(7))")?;
     if let Err(error) = filter.install_everywhere() {
         // The capabilities are gone all the same; a kernel without CONFIG_SECCOMP_FILTER can do no more.
         say(Level::Warning, &format!("no filter of system calls is in force: {error}"));
     }
-    Ok(Privileges { kept })
+    Ok(())
 }
 
-/// Whether files can be made in `directory` from now on.
-fn check(directory: &Path) -> Result<()> {
+/// Whether files can be made in `directory` by this process once it has no capabilities: an error if not.
+pub(crate) fn check(directory: &Path) -> Result<()> {
     let flags = AccessFlags::W_OK | AccessFlags::X_OK;
     if let Err(error) = faccessat(nix::fcntl::AT_FDCWD, directory, flags, AtFlags::AT_EACCESS) {
         bail!(

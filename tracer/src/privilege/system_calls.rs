@@ -3,7 +3,8 @@
 //!
 //! It names what is refused, not what is allowed: which harmless calls the C library, the resolver and the
 //! terminal need differs between versions, and a tracer that fails in production because of such a call helps
-//! nobody. `docs/decisions.md` has the reasons.
+//! nobody. `docs/decisions.md` has the reasons. The processes beside it that keep a privilege do one thing each, with
+//! calls that are known: for them the filter names what is allowed.
 
 use std::{collections::BTreeMap, env::consts::ARCH};
 
@@ -12,8 +13,6 @@ use seccompiler::{
     BpfProgram, Error, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op,
     SeccompCondition, SeccompFilter, SeccompRule, sock_filter,
 };
-
-use super::Needs;
 
 /// Refused whatever their arguments.
 const REFUSED: &[c_long] = &[
@@ -77,8 +76,24 @@ const REFUSED_HERE: &[c_long] = &[320, libc::SYS_iopl, libc::SYS_ioperm, libc::S
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[c_long] = &[294];
 
-/// `TIOCSTI`: puts what it likes into the input of the shell that comes after.
-const FAKE_INPUT: u64 = 0x5412;
+/// Requests of ioctl(2) by which a process puts what it likes into the input of the shell that comes after:
+/// `TIOCSTI`, and `TIOCLINUX`, which pastes on a console. Of the argument the kernel takes 32 bits, as the filter
+/// does.
+const FAKE_INPUT: [u64; 2] = [0x5412, 0x541c];
+
+/// What makes or uses a socket; reading and writing one that is open does not go through these.
+const NETWORK: &[c_long] = &[
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+];
 
 /// Namespaces that `clone` may not make.
 const NAMESPACES: [i32; 7] = [
@@ -98,31 +113,121 @@ mod bpf {
     pub(super) const OBJ_GET_INFO_BY_FD: u64 = 15;
     /// Look up and delete; the same and the others in batches.
     pub(super) const MAP_LATER: [u64; 5] = [21, 24, 25, 26, 27];
-    /// Attaches a program that is loaded.
-    pub(super) const LINK_CREATE: u64 = 28;
 }
+
+/// What a process beside the one that traces does: it waits for a packet, opens and answers, and ends.
+const PLAIN: &[c_long] = &[
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fcntl,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_write,
+];
+
+/// And to make and remove files.
+const FILES: &[c_long] = &[libc::SYS_unlinkat, libc::SYS_geteuid];
+
+/// And to look at processes, each by a process of its own, and to attach.
+const ATTACHING: &[c_long] = &[
+    libc::SYS_openat2,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_lseek,
+    libc::SYS_fstatfs,
+    libc::SYS_perf_event_open,
+    libc::SYS_setsockopt,
+    libc::SYS_clone,
+    libc::SYS_wait4,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_setitimer,
+    libc::SYS_setsid,
+    libc::SYS_dup3,
+    libc::SYS_close_range,
+    libc::SYS_set_robust_list,
+    libc::SYS_getppid,
+    libc::SYS_prctl,
+];
+
+/// Of this architecture: the older calls by which the C library does some of these.
+#[cfg(target_arch = "x86_64")]
+const ATTACHING_HERE: &[c_long] = &[libc::SYS_readlink, libc::SYS_alarm, libc::SYS_dup2];
+#[cfg(not(target_arch = "x86_64"))]
+const ATTACHING_HERE: &[c_long] = &[];
 
 /// Programs for the kernel; a call is refused if one of them refuses it.
 pub(super) struct Filter(Vec<BpfProgram>);
 
 impl Filter {
-    /// The filter for what goes on to be done.
-    pub(super) fn new(needs: Needs) -> Result<Self, Error> {
+    /// The filter for a process that traces; or, without `network`, for one that reads files.
+    pub(super) fn refusing(network: bool) -> Result<Self, Error> {
         let mut refused: BTreeMap<c_long, Vec<SeccompRule>> =
             REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
-        refused.insert(libc::SYS_clone, namespaces()?);
-        refused.insert(libc::SYS_bpf, vec![other_bpf_commands(needs)?]);
-        refused.insert(libc::SYS_ioctl, vec![rule([(1, Op::Eq, FAKE_INPUT)])?]);
-        if !needs.tls_probes {
-            refused.insert(libc::SYS_perf_event_open, Vec::new());
+        if !network {
+            refused.extend(NETWORK.iter().map(|call| (*call, Vec::new())));
         }
+        refused.insert(libc::SYS_clone, namespaces()?);
+        refused.insert(libc::SYS_bpf, vec![other_bpf_commands()?]);
+        let requests = FAKE_INPUT.map(|request| rule([(1, Op::Eq, request)]));
+        refused.insert(libc::SYS_ioctl, requests.into_iter().collect::<Result<_, _>>()?);
+        refused.insert(libc::SYS_perf_event_open, Vec::new());
         // Its flags lie in memory, where no filter sees them. C libraries then take `clone`.
         let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        let mut programs = vec![program(refused, libc::EPERM)?, program(clone3, libc::ENOSYS)?];
-        if cfg!(target_arch = "x86_64") {
-            programs.push(x32_refused());
+        let refuse = errno(libc::EPERM);
+        Ok(Self::of(vec![
+            program(refused, SeccompAction::Allow, refuse)?,
+            program(clone3, SeccompAction::Allow, errno(libc::ENOSYS))?,
+        ]))
+    }
+
+    /// The filter for the process that makes and removes files.
+    pub(super) fn for_files() -> Result<Self, Error> {
+        Self::allowing(PLAIN.iter().chain(FILES))
+    }
+
+    /// The filter for the process that attaches to libraries, and those that it starts.
+    pub(super) fn for_attaching() -> Result<Self, Error> {
+        Self::allowing(PLAIN.iter().chain(ATTACHING).chain(ATTACHING_HERE))
+    }
+
+    fn allowing<'a>(calls: impl Iterator<Item = &'a c_long>) -> Result<Self, Error> {
+        let mut allowed: BTreeMap<c_long, Vec<SeccompRule>> =
+            calls.map(|call| (*call, Vec::new())).collect();
+        if let Some(rules) = allowed.get_mut(&libc::SYS_clone) {
+            let none = NAMESPACES.iter().fold(0, |all, flag| all | flag.unsigned_abs());
+            rules.push(rule([(0, Op::MaskedEq(none.into()), 0_u64)])?);
         }
-        Ok(Self(programs))
+        // Not there, so that the C library takes an older call if one is let through.
+        Ok(Self::of(vec![program(allowed, errno(libc::ENOSYS), SeccompAction::Allow)?]))
+    }
+
+    fn of(mut programs: Vec<BpfProgram>) -> Self {
+        if cfg!(target_arch = "x86_64") {
+            // First: the others may not let a further one be put in force.
+            programs.insert(0, x32_refused());
+        }
+        Self(programs)
     }
 
     /// Puts the filter in force, for all threads there are and all to come, for good; with it
@@ -132,10 +237,17 @@ impl Filter {
     }
 }
 
-fn program(rules: BTreeMap<c_long, Vec<SeccompRule>>, errno: i32) -> Result<BpfProgram, Error> {
-    let refuse = SeccompAction::Errno(errno.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, ARCH.try_into()?)?;
-    Ok(filter.try_into()?)
+/// A program that does `matched` with the calls of `rules`, and `otherwise` with all others.
+fn program(
+    rules: BTreeMap<c_long, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, Error> {
+    Ok(SeccompFilter::new(rules, otherwise, matched, ARCH.try_into()?)?.try_into()?)
+}
+
+fn errno(number: i32) -> SeccompAction {
+    SeccompAction::Errno(number.unsigned_abs())
 }
 
 /// A rule that holds if all conditions on arguments (number, operator, value) do.
@@ -155,10 +267,8 @@ fn namespaces() -> Result<Vec<SeccompRule>, Error> {
 }
 
 /// Every command that is not one of those needed.
-fn other_bpf_commands(needs: Needs) -> Result<SeccompRule, Error> {
-    let link = needs.tls_probes.then_some(bpf::LINK_CREATE);
-    let allowed =
-        bpf::MAP.into_iter().chain(bpf::MAP_LATER).chain([bpf::OBJ_GET_INFO_BY_FD]).chain(link);
+fn other_bpf_commands() -> Result<SeccompRule, Error> {
+    let allowed = bpf::MAP.into_iter().chain(bpf::MAP_LATER).chain([bpf::OBJ_GET_INFO_BY_FD]);
     rule(allowed.map(|command| (0, Op::Ne, command)))
 }
 
@@ -198,13 +308,16 @@ mod tests {
     use super::*;
 
     /// What `attempt` gives on a thread under the filter.
-    fn under<T: Send + 'static>(needs: Needs, attempt: impl FnOnce() -> T + Send + 'static) -> T {
-        let filter = Filter::new(needs).unwrap();
+    fn under<T: Send + 'static>(filter: Filter, attempt: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = thread::spawn(move || {
             filter.0.iter().for_each(|program| seccompiler::apply_filter(program).unwrap());
             attempt()
         });
         thread.join().unwrap()
+    }
+
+    fn tracing() -> Filter {
+        Filter::refusing(true).unwrap()
     }
 
     fn raw(call: c_long, arguments: [u64; 4]) -> io::Error {
@@ -217,35 +330,70 @@ mod tests {
 
     #[test]
     fn no_program_can_be_started() {
-        let error = under(Needs::default(), || Command::new("true").status().unwrap_err());
+        let error = under(tracing(), || Command::new("true").status().unwrap_err());
         assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
     }
 
     #[test]
     fn no_namespace_can_be_made() {
         let user = || unshare(CloneFlags::CLONE_NEWUSER);
-        assert_eq!(under(Needs::default(), user), Err(Errno::EPERM));
+        assert_eq!(under(tracing(), user), Err(Errno::EPERM));
         let flags = u64::from((libc::CLONE_NEWUSER | libc::SIGCHLD).unsigned_abs());
-        let error = under(Needs::default(), move || raw(libc::SYS_clone, [flags, 0, 0, 0]));
+        let error = under(tracing(), move || raw(libc::SYS_clone, [flags, 0, 0, 0]));
         assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
     }
 
     #[test]
-    fn bpf_and_perf_only_as_far_as_needed() {
-        let no_such = |call, arguments| move || raw(call, arguments).raw_os_error().unwrap();
-        let (load, link) = (5, bpf::LINK_CREATE);
-        let probes = Needs { tls_probes: true, ..Needs::default() };
-        assert_eq!(under(probes, no_such(libc::SYS_bpf, [load, 0, 0, 0])), libc::EPERM);
-        assert_eq!(under(Needs::default(), no_such(libc::SYS_bpf, [link, 0, 0, 0])), libc::EPERM);
-        let perf = [0, 0, u64::MAX, 0];
-        assert_eq!(under(Needs::default(), no_such(libc::SYS_perf_event_open, perf)), libc::EPERM);
+    fn bpf_on_open_maps_only_and_no_perf_events() {
+        let errno = |call, arguments| move || raw(call, arguments).raw_os_error().unwrap();
+        let (lookup, load, link) = (1, 5, 28);
+        for refused in [load, link] {
+            assert_eq!(under(tracing(), errno(libc::SYS_bpf, [refused, 0, 0, 0])), libc::EPERM);
+        }
         // Let through, and wrong in itself.
-        assert_ne!(under(probes, no_such(libc::SYS_perf_event_open, perf)), libc::EPERM);
+        let lookup = under(tracing(), errno(libc::SYS_bpf, [lookup, 0, 0, 0]));
+        assert!([libc::EINVAL, libc::EFAULT, libc::EPERM].contains(&lookup), "{lookup}");
+        let perf = [0, 0, u64::MAX, 0];
+        assert_eq!(under(tracing(), errno(libc::SYS_perf_event_open, perf)), libc::EPERM);
+        let attaching = Filter::for_attaching().unwrap();
+        assert_ne!(under(attaching, errno(libc::SYS_perf_event_open, perf)), libc::ENOSYS);
+    }
+
+    #[test]
+    fn nothing_is_put_into_the_terminal_however_the_request_is_written() {
+        for request in [0x5412, 0x541c, 0x1_0000_5412, 0xffff_ffff_0000_541c] {
+            let error = under(tracing(), move || raw(libc::SYS_ioctl, [u64::MAX, request, 0, 0]));
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{request:#x}");
+        }
+        // Any other reaches the descriptor, which there is none of.
+        let error = under(tracing(), || raw(libc::SYS_ioctl, [u64::MAX, 0x5401, 0, 0]));
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn readers_have_no_network() {
+        let reading = Filter::refusing(false).unwrap();
+        let error = under(reading, || std::net::UdpSocket::bind("127.0.0.1:0").unwrap_err());
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_does_one_thing_can_do_nothing_else() {
+        for filter in [Filter::for_files, Filter::for_attaching] {
+            for call in [libc::SYS_socket, libc::SYS_bpf, libc::SYS_mount, libc::SYS_ptrace] {
+                let error = under(filter().unwrap(), move || raw(call, [u64::MAX; 4]));
+                assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{call}");
+            }
+        }
+        let flags = u64::from((libc::CLONE_NEWUSER | libc::SIGCHLD).unsigned_abs());
+        let clone = move || raw(libc::SYS_clone, [flags, 0, 0, 0]);
+        let error = under(Filter::for_attaching().unwrap(), clone);
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
     }
 
     #[test]
     fn what_tracing_does_still_works() {
-        under(Needs::default(), || {
+        under(tracing(), || {
             let path = std::env::temp_dir().join(format!("smtptrace-filter-{}", process::id()));
             fs::write(&path, "x").unwrap();
             fs::remove_file(&path).unwrap();
@@ -257,7 +405,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_other_numbers_of_x32_are_refused() {
-        let error = under(Needs::default(), || raw(0x4000_0000 | libc::SYS_getpid, [0; 4]));
+        let error = under(tracing(), || raw(0x4000_0000 | libc::SYS_getpid, [0; 4]));
         assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
     }
 }

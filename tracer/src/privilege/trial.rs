@@ -1,9 +1,10 @@
 //! What the kernel at hand grants to whom, found out by trying: it differs between versions and distributions.
 
-use std::{fs, io, os::fd::FromRawFd as _, os::fd::OwnedFd, thread};
+use std::{io, os::fd::OwnedFd, thread};
 
 use caps::{CapSet, Capability};
-use nix::libc;
+
+use crate::probe::uprobe;
 
 /// Whether `attempt` works for a thread with no other capabilities than these. It is made on a thread of its
 /// own, which gives up the others; the process keeps its own.
@@ -27,42 +28,7 @@ pub(super) fn perfmon_is_enough_for_uprobes() -> bool {
 
 /// Makes a uprobe that is never switched on.
 fn open_uprobe() -> io::Result<OwnedFd> {
-    /// `PERF_ATTR_SIZE_VER1`.
-    const SIZE: u64 = 72;
-    const DISABLED: u64 = 1;
-    const ANY_PROCESS: i32 = -1;
-    const CPU: i32 = 0;
-    const NO_GROUP: i32 = -1;
-    /// `PERF_FLAG_FD_CLOEXEC`.
-    const CLOSE_ON_EXEC: u64 = 8;
-    let kind = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")?;
-    let kind: u32 = kind.trim().parse().map_err(io::Error::other)?;
-    let file = c"/proc/self/exe";
-    // type and size; config; sample_period; sample_type; read_format; flags; wakeup_events and bp_type;
-    // config1, the file; config2, the offset in it.
-    let first = if cfg!(target_endian = "little") {
-        u64::from(kind) | SIZE << 32
-    } else {
-        u64::from(kind) << 32 | SIZE
-    };
-    let attributes = [first, 0, 0, 0, 0, DISABLED, 0, file.as_ptr().addr() as u64, 0];
-    // SAFETY: the attributes are SIZE bytes as the kernel lays them out, and they and the name of the file
-    // live until the call returns.
-    let descriptor = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            attributes.as_ptr(),
-            ANY_PROCESS,
-            CPU,
-            NO_GROUP,
-            CLOSE_ON_EXEC,
-        )
-    };
-    match i32::try_from(descriptor) {
-        // SAFETY: the kernel has just put it into our table, and nobody else knows its number.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    uprobe::open(c"/proc/self/exe", 0, false)
 }
 
 #[cfg(test)]
@@ -81,7 +47,7 @@ mod tests {
         assert!(!works_with(&[], || open_uprobe().is_ok()));
         let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap();
         // Where uprobes are not compiled in, there is no such device.
-        let exists = fs::exists("/sys/bus/event_source/devices/uprobe/type").unwrap();
+        let exists = std::fs::exists("/sys/bus/event_source/devices/uprobe/type").unwrap();
         assert_eq!(open_uprobe().is_ok(), may && exists, "{:?}", open_uprobe());
     }
 }

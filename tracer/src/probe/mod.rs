@@ -12,9 +12,11 @@ mod reply_buffers;
 pub(crate) mod seed;
 mod skipped;
 mod tier;
+mod tls_attacher;
 mod tls_libraries;
 pub(crate) mod tls_probes;
 mod types;
+pub(crate) mod uprobe;
 
 pub(crate) use attach::attach;
 pub(crate) use hooks::{hook_of, is_second};
@@ -22,5 +24,6 @@ pub(crate) use load::{Settings, load};
 pub(crate) use reply_buffers::ReplyBuffers;
 pub(crate) use skipped::{Skipped, preempts_programs};
 pub(crate) use tier::Tier;
+pub(crate) use tls_attacher::Attacher;
 pub(crate) use tls_probes::TlsProbes;
 pub(crate) use types::{OwnTypes, is_shown as btf_is_shown};

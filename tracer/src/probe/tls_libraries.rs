@@ -1,68 +1,154 @@
 //! Finds the TLS libraries that a process uses, wherever they lie: in a container, deleted by an upgrade,
 //! or linked into the program itself.
+//!
+//! The process may be anybody's, and so may what its paths lead to: a pipe, a device, a file system that never
+//! answers. Nothing is opened before it is known to be a regular file, and nothing that is read has no bound.
 
 use std::{
-    fs::{self, File},
-    io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+        },
+    },
     path::{Path, PathBuf},
 };
+
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    libc,
+    sys::{
+        stat::{Mode, SFlag, fstat},
+        statfs::{FUSE_SUPER_MAGIC, fstatfs},
+    },
+};
+use tracer_analysis::symbols::ReadAt;
+
+/// Bytes of `/proc/PID/maps` that are read.
+const MAPS: u64 = 4 << 20;
+/// Most libraries of one process.
+pub(super) const MOST: usize = 8;
+/// Bytes of a name that are kept.
+pub(super) const NAME: usize = 256;
 
 /// A file that may hold a TLS library. It is held open, so that it can be probed even if the process
 /// that maps it ends meanwhile.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    /// Its name, as the process that maps it sees it.
+    /// Its name, as the process that maps it sees it; text of a stranger, cut to [`NAME`] bytes.
     pub(super) name: String,
     /// Device and inode number.
     pub(super) identity: (u64, u64),
-    file: File,
+    pub(super) file: File,
 }
 
 impl Candidate {
-    /// Opens the file that stands at `path`.
+    /// Opens the file that stands at `path`, which the user named.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Self::named(path, path.display().to_string())
+        let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        Self::of(regular(found.as_fd())?, path.as_os_str().as_bytes())
     }
 
-    fn named(path: &Path, name: String) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// A file that is open. What is kept of its name is UTF-8.
+    pub(super) fn of(file: File, name: &[u8]) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
+        let name = String::from_utf8_lossy(name.get(..NAME).unwrap_or(name)).into_owned();
         Ok(Self { name, identity: (metadata.dev(), metadata.ino()), file })
-    }
-
-    /// A path to the very file, for this process only.
-    pub(super) fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 }
 
-/// The TLS libraries that process `pid` maps; if it maps none, its program. Empty if the process has
-/// ended.
+/// A path to the very file, for this process only.
+pub(super) fn path_of(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// The bytes of a file, which may change at any time: they are copied, not mapped.
+pub(super) struct Contents<'a> {
+    file: &'a File,
+    size: u64,
+}
+
+impl<'a> Contents<'a> {
+    pub(super) fn of(file: &'a File) -> io::Result<Self> {
+        Ok(Self { file, size: file.metadata()?.size() })
+    }
+}
+
+impl ReadAt for Contents<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}
+
+/// What `found` (`O_PATH`) stands for, opened to be read if it is a regular file.
+fn regular(found: BorrowedFd<'_>) -> io::Result<File> {
+    let kind = SFlag::from_bits_truncate(fstat(found)?.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFREG {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags).open(path_of(found))
+}
+
+/// The same of a process that may be anybody's. Who serves a FUSE file system may be that process: it could keep
+/// a reader waiting for ever.
+fn regular_of_stranger(found: &OwnedFd) -> io::Result<File> {
+    if fstatfs(found)?.filesystem_type() == FUSE_SUPER_MAGIC {
+        return Err(io::Error::other("on a FUSE file system, whose reads may never end"));
+    }
+    regular(found.as_fd())
+}
+
+/// The TLS libraries that process `pid` maps, at most [`MOST`]; if it maps none, its program. Empty if the process
+/// has ended. May block for as long as the process likes.
 pub(super) fn used_by(pid: u32) -> Vec<Candidate> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let maps = fs::read(process.join("maps")).unwrap_or_default();
+    let mut maps = Vec::new();
+    if let Ok(file) = File::open(process.join("maps")) {
+        // What was read before an error is of use.
+        let _ = file.take(MAPS).read_to_end(&mut maps);
+    }
     let maps = String::from_utf8_lossy(&maps);
-    let candidates: Vec<Candidate> = libraries(&maps)
-        .into_iter()
+    let libraries = libraries(&maps);
+    let candidates: Vec<Candidate> = libraries
+        .iter()
         .filter_map(|mapping| {
-            let range = process.join("map_files").join(mapping.range);
-            let in_root = process.join("root").join(mapping.path.trim_start_matches('/'));
             // The range is the very file, but may be asked for by root only.
-            Candidate::named(&range, mapping.path.into())
-                .or_else(|_| Candidate::named(&in_root, mapping.path.into()))
-                .ok()
+            let found = find(&process.join("map_files").join(mapping.range))
+                .or_else(|_| find_below(&process.join("root"), mapping.path));
+            let file = found.and_then(|found| regular_of_stranger(&found)).ok()?;
+            Candidate::of(file, mapping.path.as_bytes()).ok()
         })
         .collect();
-    if !candidates.is_empty() {
+    if !libraries.is_empty() {
         return candidates;
     }
     let program = process.join("exe");
-    let name = fs::read_link(&program).unwrap_or_default().display().to_string();
-    Candidate::named(&program, name).into_iter().collect()
+    let name = fs::read_link(&program).unwrap_or_default();
+    let file = find(&program).and_then(|found| regular_of_stranger(&found));
+    let candidate = file.and_then(|file| Candidate::of(file, name.as_os_str().as_bytes()));
+    candidate.into_iter().collect()
+}
+
+/// Finds what stands at `path`, of /proc, without opening it.
+fn find(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// The same of a path within `root`, which it does not leave.
+fn find_below(root: &Path, path: &str) -> io::Result<OwnedFd> {
+    let root = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Ok(openat2(root, path, how)?)
 }
 
 /// One line of `/proc/PID/maps`.
@@ -77,6 +163,9 @@ struct Mapping<'a> {
 fn libraries(maps: &str) -> Vec<Mapping<'_>> {
     let mut found: Vec<Mapping<'_>> = Vec::new();
     for mapping in maps.lines().filter_map(mapping) {
+        if found.len() == MOST {
+            break;
+        }
         if is_tls_library(mapping.path) && found.iter().all(|other| other.path != mapping.path) {
             found.push(mapping);
         }
@@ -146,12 +235,47 @@ mod tests {
         let [program] = &used_by(std::process::id())[..] else { panic!("not one candidate") };
         let metadata = fs::metadata("/proc/self/exe").unwrap();
         assert_eq!(program.identity, (metadata.dev(), metadata.ino()));
-        assert_eq!(fs::metadata(program.path()).unwrap().ino(), metadata.ino());
+        let path = path_of(program.file.as_fd());
+        assert_eq!(fs::metadata(path).unwrap().ino(), metadata.ino());
     }
 
     #[test]
     fn what_is_gone_or_no_file_is_no_candidate() {
         assert!(used_by(u32::MAX).is_empty());
-        assert!(Candidate::open(Path::new("/")).is_err());
+        for path in ["/", "/dev/zero", "/no/such/file"] {
+            assert!(Candidate::open(Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let directory = std::env::temp_dir().join(format!("smtptrace-pipe-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let pipe = directory.join("libssl.so.3");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/libssl.so.3", directory.join("link")).unwrap();
+        std::os::unix::fs::symlink("/proc/self/exe", directory.join("out")).unwrap();
+        let named = Candidate::open(&pipe).unwrap_err().to_string();
+        // A link stays within the root, and leads to the pipe there.
+        let below = find_below(&directory, "/link").and_then(|it| regular_of_stranger(&it));
+        let out = find_below(&directory, "/out").unwrap_err();
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(named, "not a regular file");
+        assert_eq!(below.unwrap_err().to_string(), "not a regular file");
+        assert_eq!(out.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn the_number_of_libraries_has_a_bound() {
+        let line = |n| format!("{n:x}000-{n:x}fff r-xp 00000000 fe:01 {n} /lib/libssl-{n}.so\n");
+        let maps: String = (1..100).map(line).collect();
+        assert_eq!(libraries(&maps).len(), MOST);
+    }
+
+    #[test]
+    fn names_are_cut() {
+        let long = [b"/\xff".to_vec(), vec![b'a'; 10_000]].concat();
+        let candidate = Candidate::of(File::open("/proc/self/exe").unwrap(), &long).unwrap();
+        assert!(candidate.name.len() <= NAME + 2, "{}", candidate.name.len());
     }
 }

@@ -3,10 +3,20 @@
 //! A probe belongs to a file, not to a process: it fires in every process that maps the file, also in
 //! those that start later. So each library file is attached to once, when a process that opens or holds
 //! a traced connection is first seen to map it.
+//!
+//! What such a process maps may be anybody's making. It is opened, and attached to, by a
+//! [process apart](super::tls_attacher); it is read by a thread of its own here, without privileges. Neither
+//! keeps the trace waiting.
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,16 +24,18 @@ use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf,
     maps::ProgramArray,
-    programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeError, UProbeScope},
-    },
+    programs::{ProgramError, ProgramFd, UProbe},
 };
-use tracer_analysis::recording::{HookState, HookStatus};
+use tracer_analysis::{
+    recording::{HookState, HookStatus},
+    symbols::functions,
+};
 
 use super::{
     attach::cause,
-    tls_libraries::{Candidate, used_by},
+    tls_attacher::{Attacher, Session},
+    tls_libraries::{Candidate, Contents, path_of},
+    uprobe,
 };
 
 /// Name of the hook that stands for the programs. Each library has a further one, named by its file.
@@ -45,6 +57,9 @@ const LIBRARIES: usize = 64;
 
 /// Files remembered that are no TLS library.
 const OTHERS: usize = 4096;
+
+/// Processes that wait to be looked at, at most; further ones are when they open the next connection.
+const WAITING: usize = 256;
 
 /// A process is looked at again after this time: it may be another one of the same id, or may have loaded
 /// a library since.
@@ -102,23 +117,41 @@ const KINDS: [Library; 2] = [
 ];
 
 /// The probes of one trace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TlsProbes {
-    /// Libraries that are attached to, and those that could not be.
-    libraries: HashSet<(u64, u64)>,
-    /// Files that are no TLS library.
-    others: HashSet<(u64, u64)>,
+    /// Open for as long as the probes are to be there.
+    uprobes: Vec<OwnedFd>,
     /// Processes looked at, and when.
     processes: HashMap<u32, Instant>,
-    full: bool,
+    search: Search,
+}
+
+/// How libraries are looked for.
+#[derive(Debug)]
+enum Search {
+    /// It has not begun.
+    Ready(Box<Searcher>),
+    /// On a thread of its own.
+    Running { pids: SyncSender<u32>, found: Receiver<Probed> },
+    /// There is nobody who could attach.
+    Off,
+}
+
+/// What came of a library.
+#[derive(Debug)]
+struct Probed {
+    status: HookStatus,
+    uprobes: Vec<OwnedFd>,
 }
 
 impl TlsProbes {
     /// Loads the programs and attaches them to the libraries that the user names. The first status is
-    /// that of the programs. Without programs there are no probes, but the trace goes on.
+    /// that of the programs. Without programs there are no probes, but the trace goes on. Without an `attacher`
+    /// no other libraries are looked for.
     pub(crate) fn start(
         ebpf: &mut Ebpf,
         libraries: &[PathBuf],
+        attacher: Option<Attacher>,
     ) -> Result<(Option<Self>, Vec<HookStatus>)> {
         let mut hook = HookStatus::attached(HOOK, FACT);
         for name in PROGRAMS {
@@ -130,73 +163,156 @@ impl TlsProbes {
         }
         link_next(ebpf).context("lets `tls_return` call `tls_next`")?;
         hook.program = Some("uprobe".into());
-        let mut probes = Self::default();
-        let mut statuses = vec![hook];
+        let programs = Programs::of(ebpf)?;
+        let (mut uprobes, mut statuses, mut known) = (Vec::new(), vec![hook], HashSet::new());
         for path in libraries {
             let option = || format!("--tls-library {}", path.display());
             let candidate = Candidate::open(path).with_context(option)?;
-            if !probes.libraries.insert(candidate.identity) {
+            if !known.insert(candidate.identity) {
                 continue;
             }
-            let status = attach(ebpf, &candidate).with_context(option)?;
-            if status.state == HookState::Unavailable {
-                bail!("{}: {}", option(), status.reason.unwrap_or_default());
+            let file = CString::new(path_of(candidate.file.as_fd()))?;
+            let open = |offset, returns| uprobe::open(&file, offset, returns);
+            let probed = programs.attach(&candidate, open).with_context(option)?;
+            if probed.status.state == HookState::Unavailable {
+                bail!("{}: {}", option(), probed.status.reason.unwrap_or_default());
             }
-            statuses.push(status);
+            uprobes.extend(probed.uprobes);
+            statuses.push(probed.status);
         }
-        if let ([hook], true) = (&mut statuses[..], probes.libraries.is_empty()) {
+        if let ([hook], true) = (&mut statuses[..], known.is_empty()) {
             hook.state = HookState::Fallback;
             hook.reason = Some(format!(
                 "no process with a traced connection was seen to map OpenSSL or GnuTLS; {INSTEAD}"
             ));
         }
-        Ok((Some(probes), statuses))
+        let search = attacher.map_or(Search::Off, |attacher| {
+            let (others, full, slow) = (HashSet::new(), false, false);
+            let libraries = known;
+            Search::Ready(Box::new(Searcher { attacher, programs, libraries, others, full, slow }))
+        });
+        Ok((Some(Self { uprobes, processes: HashMap::new(), search }), statuses))
     }
 
-    /// Attaches to the TLS libraries of process `pid` that are not yet known. Returns a status for each.
-    pub(crate) fn look_at(&mut self, ebpf: &mut Ebpf, pid: u32) -> Vec<HookStatus> {
-        if !self.is_due(pid) {
-            return Vec::new();
+    /// Has the TLS libraries of process `pid` looked at. A thread is started for it, so privileges must have
+    /// been given up by now.
+    pub(crate) fn look_at(&mut self, pid: u32) {
+        if let Search::Ready(_) = self.search {
+            self.search = match std::mem::replace(&mut self.search, Search::Off) {
+                Search::Ready(searcher) => searcher.start(),
+                other => other,
+            };
         }
-        used_by(pid).iter().filter_map(|candidate| self.candidate(ebpf, candidate)).collect()
-    }
-
-    fn is_due(&mut self, pid: u32) -> bool {
+        let Search::Running { pids, .. } = &self.search else { return };
         let now = Instant::now();
         let recent = |then: &Instant| now.duration_since(*then) < LOOK_AGAIN;
         if self.processes.get(&pid).is_some_and(recent) {
-            return false;
+            return;
         }
         if self.processes.len() >= OTHERS {
             self.processes.retain(|_, then| recent(then));
         }
-        if self.processes.len() < OTHERS {
-            self.processes.insert(pid, now);
+        match pids.try_send(pid) {
+            Ok(()) if self.processes.len() < OTHERS => {
+                self.processes.insert(pid, now);
+            }
+            Ok(()) | Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => self.search = Search::Off,
         }
-        true
     }
 
-    fn candidate(&mut self, ebpf: &mut Ebpf, candidate: &Candidate) -> Option<HookStatus> {
-        let identity = candidate.identity;
-        if self.libraries.contains(&identity) || self.others.contains(&identity) {
+    /// The status of each library that was attached to since the last call, or could not be.
+    pub(crate) fn found(&mut self) -> Vec<HookStatus> {
+        let Search::Running { found, .. } = &self.search else { return Vec::new() };
+        let mut statuses = Vec::new();
+        for Probed { status, uprobes } in found.try_iter() {
+            self.uprobes.extend(uprobes);
+            statuses.push(status);
+        }
+        statuses
+    }
+}
+
+/// Looks for libraries, and attaches to them by another process.
+#[derive(Debug)]
+struct Searcher {
+    attacher: Attacher,
+    programs: Programs,
+    /// Libraries that are attached to, and those that could not be.
+    libraries: HashSet<(u64, u64)>,
+    /// Files that are no TLS library.
+    others: HashSet<(u64, u64)>,
+    /// Whether it was said that there are too many.
+    full: bool,
+    /// Whether it was said that a process could not be looked at.
+    slow: bool,
+}
+
+impl Searcher {
+    fn start(mut self: Box<Self>) -> Search {
+        let (pids, asked) = sync_channel(WAITING);
+        let (to_us, found) = channel();
+        let search = move || {
+            for pid in asked {
+                let outcome = self.process(pid, &mut |probed| to_us.send(probed).is_ok());
+                if let Err(error) = outcome
+                    && !std::mem::replace(&mut self.slow, true)
+                {
+                    let reason = format!("process {pid} cannot be looked at: {error}");
+                    let _ = to_us.send(unavailable("a TLS library", &reason)); // nobody listens any more
+                }
+            }
+        };
+        match thread::Builder::new().name("tls-libraries".into()).spawn(search) {
+            Ok(_) => Search::Running { pids, found },
+            Err(_) => Search::Off,
+        }
+    }
+
+    /// Attaches to the libraries of process `pid` that are not yet known, and passes on what came of each for as
+    /// long as somebody wants it.
+    fn process(&mut self, pid: u32, found: &mut impl FnMut(Probed) -> bool) -> io::Result<()> {
+        let mut session = self.attacher.look_at(pid)?;
+        let mut candidates = Vec::new();
+        while let Some(offered) = session.next()? {
+            candidates.push(offered);
+        }
+        for offered in candidates {
+            let probed = self.candidate(&session, offered.number, &offered.candidate);
+            if !probed.is_none_or(&mut *found) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn candidate(&mut self, session: &Session, number: usize, it: &Candidate) -> Option<Probed> {
+        if self.libraries.contains(&it.identity) || self.others.contains(&it.identity) {
             return None;
         }
         if self.libraries.len() >= LIBRARIES {
-            let mut status = HookStatus::attached("further TLS libraries", FACT);
-            status.state = HookState::Unavailable;
-            status.reason = Some(format!("{LIBRARIES} are attached to; {INSTEAD}"));
-            return (!std::mem::replace(&mut self.full, true)).then_some(status);
+            let reason = format!("{LIBRARIES} are attached to");
+            let said = std::mem::replace(&mut self.full, true);
+            return (!said).then(|| unavailable("further TLS libraries", &reason));
         }
-        if let Ok(status) = attach(ebpf, candidate) {
-            self.libraries.insert(identity);
-            return Some(status);
+        let open = |offset, returns| session.attach(number, offset, returns);
+        if let Ok(probed) = self.programs.attach(it, open) {
+            self.libraries.insert(it.identity);
+            return Some(probed);
         }
         if self.others.len() >= OTHERS {
             self.others.clear();
         }
-        self.others.insert(identity);
+        self.others.insert(it.identity);
         None
     }
+}
+
+fn unavailable(name: &str, reason: &str) -> Probed {
+    let mut status = HookStatus::attached(name, FACT);
+    status.state = HookState::Unavailable;
+    status.reason = Some(format!("{reason}; {INSTEAD}"));
+    Probed { status, uprobes: Vec::new() }
 }
 
 /// Puts [`NEXT`], which is loaded, where its callers look for it.
@@ -216,61 +332,84 @@ struct NoTlsLibrary {
     reason: String,
 }
 
-/// Attaches to one file. The status says whether it worked; an error means that the file is no TLS
-/// library.
-fn attach(ebpf: &mut Ebpf, candidate: &Candidate) -> Result<HookStatus, NoTlsLibrary> {
-    let mut reason = String::new();
-    for library in &KINDS {
-        match attach_library(ebpf, candidate, library) {
-            Err(error) if is_first(library, &error) => reason = cause(&error),
-            outcome => {
-                let fact = format!("{FACT} ({})", library.name);
-                let mut status = HookStatus::attached(&candidate.name, &fact);
-                match outcome {
-                    Ok(()) => status.program = Some("uprobe".into()),
-                    Err(error) => {
-                        status.state = HookState::Unavailable;
-                        status.reason = Some(format!("uprobe: {}; {INSTEAD}", cause(&error)));
-                    }
-                }
-                return Ok(status);
+/// The loaded programs, by name.
+#[derive(Debug)]
+struct Programs(HashMap<&'static str, ProgramFd>);
+
+impl Programs {
+    fn of(ebpf: &mut Ebpf) -> Result<Self> {
+        let mut programs = HashMap::new();
+        for name in PROGRAMS {
+            programs.insert(name, program(ebpf, name)?.fd()?.try_clone()?);
+        }
+        Ok(Self(programs))
+    }
+
+    /// Attaches to one file by `open`, which makes a uprobe at a place in it, at the entry of a function or at its
+    /// return. The status says whether it worked; an error means that the file is no TLS library.
+    fn attach(
+        &self,
+        candidate: &Candidate,
+        mut open: impl FnMut(u64, bool) -> io::Result<OwnedFd>,
+    ) -> Result<Probed, NoTlsLibrary> {
+        let (library, places) = find_library(&candidate.file)?;
+        let fact = format!("{FACT} ({})", library.name);
+        let mut status = HookStatus::attached(&candidate.name, &fact);
+        let mut uprobes = Vec::new();
+        match self.attach_all(library, &places, &mut open, &mut uprobes) {
+            Ok(()) => status.program = Some("uprobe".into()),
+            Err(reason) => {
+                uprobes.clear();
+                status.state = HookState::Unavailable;
+                status.reason = Some(format!("uprobe: {reason}; {INSTEAD}"));
             }
         }
+        Ok(Probed { status, uprobes })
     }
-    Err(NoTlsLibrary { reason })
-}
 
-/// Whether `error` says that the file has not even the first function of `library`.
-fn is_first(library: &Library, error: &ProgramError) -> bool {
-    let ProgramError::UProbeError(UProbeError::SymbolError { symbol, .. }) = error else {
-        return false;
-    };
-    library.functions.first().is_some_and(|first| first.symbol == symbol)
-}
-
-fn attach_library(
-    ebpf: &mut Ebpf,
-    candidate: &Candidate,
-    library: &Library,
-) -> Result<(), ProgramError> {
-    let path = candidate.path();
-    for function in library.functions {
-        let mut attach_program = |name| {
-            program(ebpf, name)?.attach(function.symbol, &path, UProbeScope::AllProcesses).map(drop)
+    fn attach_all(
+        &self,
+        library: &Library,
+        places: &[Option<u64>],
+        open: &mut impl FnMut(u64, bool) -> io::Result<OwnedFd>,
+        uprobes: &mut Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let mut attach = |offset, returns, name| -> io::Result<()> {
+            let program = self.0.get(name).ok_or(io::ErrorKind::NotFound)?;
+            let uprobe = open(offset, returns)?;
+            uprobe::run(program.as_fd(), uprobe.as_fd())?;
+            uprobes.push(uprobe);
+            Ok(())
         };
-        match attach_program(function.entry) {
-            Err(ProgramError::UProbeError(UProbeError::SymbolError { .. }))
-                if !function.required =>
-            {
-                continue;
+        for (function, place) in library.functions.iter().zip(places) {
+            let place = match place {
+                Some(place) => *place,
+                None if function.required => return Err(format!("no {} in it", function.symbol)),
+                None => continue,
+            };
+            attach(place, false, function.entry).map_err(|error| error.to_string())?;
+            if function.returns {
+                attach(place, true, "tls_return").map_err(|error| error.to_string())?;
             }
-            attached => attached?,
         }
-        if function.returns {
-            attach_program("tls_return")?;
-        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Which library a file is, and where the functions to probe lie in it.
+fn find_library(file: &File) -> Result<(&'static Library, Vec<Option<u64>>), NoTlsLibrary> {
+    let names: Vec<&str> = KINDS.iter().flat_map(|it| it.functions).map(|it| it.symbol).collect();
+    let places = Contents::of(file).map_err(Into::into).and_then(|it| functions(&it, &names));
+    let places = places.map_err(|error| NoTlsLibrary { reason: error.to_string() })?;
+    let mut rest = &places[..];
+    for library in &KINDS {
+        let (own, others) = rest.split_at(library.functions.len().min(rest.len()));
+        if own.first().is_some_and(Option::is_some) {
+            return Ok((library, own.to_vec()));
+        }
+        rest = others;
+    }
+    Err(NoTlsLibrary { reason: "no such symbol".into() })
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, ProgramError> {

@@ -175,6 +175,7 @@ mod tests {
     use tracer_analysis::recording::{Filters, Line, Trust};
 
     use super::*;
+    use crate::input::Input;
 
     const OPTIONS: Options = Options {
         rotation: Rotation { size: None, every: None, keep: None },
@@ -264,7 +265,7 @@ mod tests {
             let error = Recording::open(&path, OPTIONS, header().start).err().unwrap().to_string();
             assert!(error.contains("exists and is not empty"), "{error}");
             let mut lines = Vec::new();
-            read(&path, |line| lines.push(line.clone())).unwrap();
+            read(&Input::open(&path).unwrap(), |line| lines.push(line.clone())).unwrap();
             assert_eq!(lines, [Line::Header(Box::new(header())), Line::Trailer(Box::new(last()))]);
         }
     }
@@ -409,7 +410,7 @@ mod tests {
             let mut recording = Recording::open(&path, OPTIONS, header().start).unwrap();
             let read_all = |path: &Path| {
                 let mut text = String::new();
-                let _ = read(path, |line| text += &(line.to_json().unwrap() + "\n"));
+                let _ = read(&Input::open(path).unwrap(), |line| text += &(line.to_json().unwrap() + "\n"));
                 kinds(&text).into_iter().map(str::to_owned).collect::<Vec<_>>()
             };
             recording.begin(&header()).unwrap();

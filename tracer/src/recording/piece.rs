@@ -149,7 +149,10 @@ mod tests {
     use std::{fs, path::PathBuf};
 
     use super::*;
-    use crate::recording::{read, tests::trailer};
+    use crate::{
+        input::Input,
+        recording::{read, tests::trailer},
+    };
 
     fn file(name: &str) -> (PathBuf, File) {
         let path =
@@ -169,11 +172,11 @@ mod tests {
             let mut piece = Piece::new(file, packed).unwrap();
             piece.write(&line()).unwrap();
             let mut lines = Vec::new();
-            let found = read(&path, |line| lines.push(line.clone())).unwrap();
+            let found = read(&Input::open(&path).unwrap(), |line| lines.push(line.clone())).unwrap();
             assert_eq!((lines.as_slice(), found.cut), (&[trailer()][..], packed));
             piece.finish(&line(), true).unwrap();
-            assert_eq!(read(&path, |_| ()).unwrap().lines, 2);
-            assert!(!read(&path, |_| ()).unwrap().cut);
+            assert_eq!(read(&Input::open(&path).unwrap(), |_| ()).unwrap().lines, 2);
+            assert!(!read(&Input::open(&path).unwrap(), |_| ()).unwrap().cut);
             fs::remove_file(path).unwrap();
         }
     }

@@ -1,9 +1,7 @@
 //! Reading recordings: plain or compressed with Zstandard, from files or from stdin.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, IsTerminal as _, Read, Write as _},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,10 +13,10 @@ use anyhow::{Context, Result, bail};
 use tracer_analysis::{recording::Line, utc::Utc};
 
 use super::parse::{self, LONGEST_LINE};
-use crate::diagnostics::{Level, say};
-
-/// The name under which stdin is read.
-const STDIN: &str = "-";
+use crate::{
+    diagnostics::{Level, say},
+    input::Input,
+};
 
 /// The first bytes of a Zstandard frame (RFC 8878 section 3.1.1).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -49,17 +47,16 @@ impl Found {
     }
 }
 
-/// Reads the recording `path` (`-` for stdin), line by line. A last line without its line break was being
+/// Reads a recording line by line. A last line without its line break was being
 /// written when the tracer was killed: it is left out and not counted.
-pub(crate) fn read(path: &Path, each: impl FnMut(&mut Line)) -> Result<Found> {
-    let is_stdin = path.as_os_str() == STDIN;
-    let name = if is_stdin { "stdin".into() } else { path.display().to_string() };
-    let found = if is_stdin {
-        read_bytes(Progress::new(io::stdin(), name.clone(), None), each)
-    } else {
-        let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+pub(crate) fn read(input: &Input, each: impl FnMut(&mut Line)) -> Result<Found> {
+    let name = input.name();
+    let file = input.file().with_context(|| format!("cannot read {name}"))?;
+    let found = if let Some(file) = file {
         let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|it| it.len());
         read_bytes(Progress::new(file, name.clone(), size), each)
+    } else {
+        read_bytes(Progress::new(io::stdin(), name.clone(), None), each)
     }
     .with_context(|| format!("cannot read {name}"))?;
     if found.lines == 0 && found.cut {
@@ -93,10 +90,10 @@ pub(crate) fn read(path: &Path, each: impl FnMut(&mut Line)) -> Result<Found> {
     Ok(found)
 }
 
-/// When the recording `path` began, without reading more than its first line. `None` if it does not say,
+/// When a recording began, without reading more than its first line. `None` if it does not say,
 /// or could not be read a second time.
-pub(crate) fn start(path: &Path) -> Option<Utc> {
-    let file = File::open(path).ok().filter(|_| path.as_os_str() != STDIN)?;
+pub(crate) fn start(input: &Input) -> Option<Utc> {
+    let file = input.file().ok()??;
     if !file.metadata().ok()?.is_file() {
         return None;
     }

@@ -18,7 +18,7 @@ use super::{
     openmetrics::{About, Dialect, Exposition, Own},
     tests, text,
 };
-use crate::{journal, recording, report};
+use crate::{input::Input, journal, recording, report};
 
 /// What is put into a form.
 pub(super) struct Sample {
@@ -91,13 +91,14 @@ fn recorded(name: &str) -> Sample {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/testdata/recordings");
     let path = path.join(name);
     let mut connections = Vec::new();
-    recording::read(&path, |line| {
+    let input = Input::open(&path).unwrap();
+    recording::read(&input, |line| {
         if let Line::Connection(connection) = line {
             connections.push((**connection).clone());
         }
     })
     .unwrap();
-    Sample { connections, report: report::on(&[path], GroupBy::Host.into(), 100, true).unwrap() }
+    Sample { connections, report: report::on(&[input], GroupBy::Host.into(), 100, true).unwrap() }
 }
 
 #[test]
@@ -126,7 +127,8 @@ fn the_report_in_the_readme_is_real() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let files = ["mx1.jsonl.zst", "mx2.jsonl"]
         .map(|name| root.join("tests/testdata/recordings").join(name));
-    let report = report::on(&files, GroupBy::Host.into(), 100, false).unwrap();
+    let report =
+        report::on(&Input::open_all(&files).unwrap(), GroupBy::Host.into(), 100, false).unwrap();
     let made = written(|out| text::write(&report, out, &text::TextOptions { top: 20 }));
     let made = String::from_utf8(made).unwrap();
     let indented = made.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n");

@@ -45,7 +45,7 @@ use crate::{
     names,
     outlets::Outlets,
     probe::{
-        Settings,
+        Attacher, Settings,
         preflight::{Machine, Severity, is_in_pid_namespace_of_host},
     },
     replay::Replay,
@@ -88,7 +88,9 @@ pub(crate) fn run_beside(
     let metrics = Metrics::open(args)?;
     let settings = settings(args);
     self_check::check(&settings)?;
-    let kernel = Kernel::start(&settings, args.measure_overhead)?;
+    // While nothing is in memory that it would have a copy of.
+    let attacher = settings.tls_probes.then(Attacher::start).transpose()?;
+    let kernel = Kernel::start(&settings, args.measure_overhead, attacher)?;
     give_up_privileges(args, &kernel, &outlets)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
