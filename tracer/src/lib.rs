@@ -20,6 +20,7 @@ mod journal;
 mod kernel;
 mod listen;
 mod live;
+mod memory;
 mod metrics;
 mod names;
 mod origins;

@@ -18,6 +18,7 @@ use crate::{
     cli::{Format, ReportArgs},
     diagnostics::{Level, say},
     input::{Input, confine},
+    memory::Memory,
     names,
     origins::LeftOut,
     output::{Output, closed_pipe_is_fine},
@@ -27,22 +28,27 @@ use crate::{
     status::Status,
 };
 
+/// Memory that reading recordings may take, in bytes, if nothing else is asked for.
+pub(crate) const MEMORY: u64 = 1_000_000_000;
+
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let by = args.output.grouping()?;
     let output = Output::open(&args.output)?;
     let inputs = Input::open_all(&args.files)?;
+    let mut memory = Memory::open(args.output.memory.unwrap_or(MEMORY));
+    let memory = &mut memory;
     confine(Some(&output), args.output.resolve)?;
     let format = args.output.format;
     match format {
-        Format::Jsonl => return copy(args, &inputs, by, output),
-        Format::Hlog => return log(args, &inputs, by, output),
+        Format::Jsonl => return copy(args, &inputs, by, output, memory),
+        Format::Hlog => return log(args, &inputs, by, output, memory),
         _ => {}
     }
     if let Some(dialect) = format.dialect() {
-        return metrics(args, &inputs, by, dialect, output);
+        return metrics(args, &inputs, by, dialect, output, memory);
     }
-    let (fold, context, replay) = replayed(args, &inputs, format.needs_histograms())?;
+    let (fold, context, replay) = replayed(args, &inputs, format.needs_histograms(), memory)?;
     let mut report = Report::listing(args.output.listed(), &fold, by, context);
     drop(fold);
     let what_if = replay.map(|replay| replay.answer(&report));
@@ -59,11 +65,12 @@ pub(crate) fn on(
     by: Grouping,
     max_destinations: usize,
     hdr: bool,
+    memory: &mut Memory,
 ) -> Result<Report> {
     let mut fold = Fold::new(max_destinations);
     let mut recordings = Recordings::default();
     for input in inputs {
-        recordings.read(input, |line| add(&mut fold, line))?;
+        recordings.read(input, |line| add(&mut fold, memory, line))?;
     }
     Ok(Report::new(&fold, by, recordings.context(hdr)))
 }
@@ -73,13 +80,14 @@ fn replayed(
     args: &ReportArgs,
     inputs: &[Input],
     hdr: bool,
+    memory: &mut Memory,
 ) -> Result<(Fold, Context, Option<Replay>)> {
     let most = args.output.max_destinations;
     let (mut fold, mut replay) = (Fold::new(most), Replay::for_format(args.output.format, most));
     let mut recordings = Recordings::of(args.senders.selection());
     for input in inputs {
         recordings.read(input, |line| {
-            add(&mut fold, line);
+            add(&mut fold, memory, line);
             if let (Some(replay), Line::Connection(connection)) = (&mut replay, line) {
                 replay.add(connection);
             }
@@ -89,7 +97,13 @@ fn replayed(
 }
 
 /// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.
-fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Result<Status> {
+fn copy(
+    args: &ReportArgs,
+    inputs: &[Input],
+    by: Grouping,
+    output: Output,
+    memory: &mut Memory,
+) -> Result<Status> {
     let name = output.name();
     let mut writer = Writer::plain(output.into_inner());
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
@@ -101,7 +115,7 @@ fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Re
                 result = writer.line(line);
             }
             if let Some(fold) = &mut fold {
-                add(fold, line);
+                add(fold, memory, line);
             }
         })?;
         closed_pipe_is_fine(result).with_context(|| format!("cannot write to {name}"))?;
@@ -112,7 +126,13 @@ fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Re
 }
 
 /// Writes the log of intervals. Only where `--fail-on` is given is there a report to look at.
-fn log(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Result<Status> {
+fn log(
+    args: &ReportArgs,
+    inputs: &[Input],
+    by: Grouping,
+    output: Output,
+    memory: &mut Memory,
+) -> Result<Status> {
     let name = output.name();
     let mut log = args.output.log(args.interval, by, output);
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
@@ -128,7 +148,7 @@ fn log(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Res
                 _ => {}
             }
             if let Some(fold) = &mut fold {
-                add(fold, line);
+                add(fold, memory, line);
             }
         })?;
     }
@@ -146,13 +166,14 @@ fn metrics(
     by: Grouping,
     dialect: Dialect,
     output: Output,
+    memory: &mut Memory,
 ) -> Result<Status> {
     let mut fold = Fold::new(args.output.max_destinations);
     let mut steady = SteadyFold::new(by, args.output.metrics_destinations);
     let mut recordings = Recordings::of(args.senders.selection());
     for input in inputs {
         recordings.read(input, |line| {
-            add(&mut fold, line);
+            add(&mut fold, memory, line);
             if let Line::Connection(connection) = line {
                 steady.add(connection, fold.usual_host(connection.dst));
             }
@@ -182,9 +203,10 @@ fn metrics(
     Ok(args.fail_on.status(&Report::new(&fold, by, context)))
 }
 
-fn add(fold: &mut Fold, line: &Line) {
+fn add(fold: &mut Fold, memory: &mut Memory, line: &Line) {
     if let Line::Connection(connection) = line {
         fold.add(connection);
+        memory.added(fold);
     }
 }
 

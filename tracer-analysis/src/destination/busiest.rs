@@ -113,6 +113,18 @@ impl<K, O: Ord + Clone> Busiest<K, O> {
         Place::Instead(gone)
     }
 
+    /// Lets only the `limit` busiest keep their places. Returns the others.
+    pub(super) fn shrink_to(&mut self, limit: usize) -> Vec<K> {
+        self.limit = limit;
+        let mut gone = Vec::new();
+        while self.kept.len() > limit {
+            let scores = self.kept.iter().map(|kept| kept.score).enumerate();
+            let Some((at, _)) = scores.min_by(|(_, a), (_, b)| a.total_cmp(b)) else { break };
+            gone.push(self.remove(at));
+        }
+        gone
+    }
+
     /// Takes the places of all keys of which `is_gone` says so.
     pub(super) fn forget(&mut self, is_gone: impl Fn(&K) -> bool) {
         while let Some(at) = self.kept.iter().position(|kept| is_gone(&kept.key)) {

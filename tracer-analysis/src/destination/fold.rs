@@ -82,6 +82,9 @@ impl Address {
 }
 
 impl Fold {
+    /// Destinations that stay apart whatever memory they take.
+    pub const FEWEST: usize = 16;
+
     /// A fold that keeps at most `max_destinations` destinations apart.
     pub fn new(max_destinations: usize) -> Self {
         Self {
@@ -191,6 +194,20 @@ impl Fold {
         self.window = Some((first.min(start), last.max(end)));
     }
 
+    /// Keeps only the busiest three quarters of the destinations apart that are there, [`Self::FEWEST`] at least, and from now
+    /// on no more than these. Returns how many that are.
+    pub fn keep_fewer(&mut self) -> usize {
+        let most = (self.addresses.len() * 3 / 4).max(Self::FEWEST).min(self.max_destinations);
+        self.max_destinations = most;
+        for address in self.kept.shrink_to(most) {
+            self.give_up(address);
+        }
+        for (address, host) in self.named.shrink_to(most) {
+            self.give_up_name(address, &host);
+        }
+        most
+    }
+
     /// Where `connections` to `address` are added up that ended at `at` and showed `host`.
     fn cell(
         &mut self,
@@ -219,15 +236,20 @@ impl Fold {
         match self.named.place(find, make, Some(address), connections, at) {
             Place::Own => true,
             Place::Instead((of, gone)) => {
-                let Some(of) = self.addresses.get_mut(&of) else { return true };
-                if let Some(cell) = of.hosts.remove(&*gone) {
-                    let nameless = of.nameless.get_or_insert_default();
-                    nameless.merge(&cell);
-                    nameless.timeline.shrink();
-                }
+                self.give_up_name(of, &gone);
                 true
             }
             Place::Others => false,
+        }
+    }
+
+    /// Adds what is known of `address` with the name `host` to what is known of it without a name.
+    fn give_up_name(&mut self, address: IpAddr, host: &str) {
+        let Some(of) = self.addresses.get_mut(&address) else { return };
+        if let Some(cell) = of.hosts.remove(host) {
+            let nameless = of.nameless.get_or_insert_default();
+            nameless.merge(&cell);
+            nameless.timeline.shrink();
         }
     }
 

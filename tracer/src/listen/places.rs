@@ -62,7 +62,8 @@ impl Places {
         let mut all = self.all();
         if all.held.len() >= self.limit {
             // Those that wait come last: all of them are served within moments.
-            let slowest = all.held.iter().min_by_key(|(_, it)| (it.stage == Stage::Waits, it.progress));
+            let slowest =
+                all.held.iter().min_by_key(|(_, it)| (it.stage == Stage::Waits, it.progress));
             let slowest = slowest.map(|(number, _)| *number);
             slowest.into_iter().for_each(|number| all.close(number));
         }

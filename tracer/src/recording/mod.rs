@@ -410,7 +410,9 @@ mod tests {
             let mut recording = Recording::open(&path, OPTIONS, header().start).unwrap();
             let read_all = |path: &Path| {
                 let mut text = String::new();
-                let _ = read(&Input::open(path).unwrap(), |line| text += &(line.to_json().unwrap() + "\n"));
+                let _ = read(&Input::open(path).unwrap(), |line| {
+                    text += &(line.to_json().unwrap() + "\n")
+                });
                 kinds(&text).into_iter().map(str::to_owned).collect::<Vec<_>>()
             };
             recording.begin(&header()).unwrap();

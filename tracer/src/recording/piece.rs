@@ -172,7 +172,8 @@ mod tests {
             let mut piece = Piece::new(file, packed).unwrap();
             piece.write(&line()).unwrap();
             let mut lines = Vec::new();
-            let found = read(&Input::open(&path).unwrap(), |line| lines.push(line.clone())).unwrap();
+            let found =
+                read(&Input::open(&path).unwrap(), |line| lines.push(line.clone())).unwrap();
             assert_eq!((lines.as_slice(), found.cut), (&[trailer()][..], packed));
             piece.finish(&line(), true).unwrap();
             assert_eq!(read(&Input::open(&path).unwrap(), |_| ()).unwrap().lines, 2);

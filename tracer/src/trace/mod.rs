@@ -41,6 +41,7 @@ use crate::{
     clock,
     kernel::Kernel,
     live::{self, Asked, Live},
+    memory::Memory,
     metrics::Metrics,
     names,
     outlets::Outlets,
@@ -60,6 +61,9 @@ const BUSY: Duration = Duration::from_millis(100);
 
 /// Polling period after a while of silence.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Memory that a trace may take, in bytes, if nothing else is asked for: half of what the unit of systemd allows.
+const MEMORY: u64 = 256_000_000;
 
 /// Runs a trace until it is told to stop.
 pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
@@ -86,6 +90,7 @@ pub(crate) fn run_beside(
     let clock = clock::measure()?;
     let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let metrics = Metrics::open(args)?;
+    let memory = Memory::open(args.output.memory.unwrap_or(MEMORY));
     let settings = settings(args);
     self_check::check(&settings)?;
     // While nothing is in memory that it would have a copy of.
@@ -98,7 +103,8 @@ pub(crate) fn run_beside(
         .context("cannot start the event loop")?;
     // Before the header says that tracing has begun: whoever waits for it may end the trace at once.
     let signals = Signals::listen(&runtime)?;
-    let mut trace = Trace::new(args, &settings, clock, outlets, metrics, kernel)?;
+    let mut trace =
+        Trace::new(args, &settings, clock, Outputs { outlets, metrics, memory }, kernel)?;
     begin()?;
     trace.kernel.forget_start();
     runtime.block_on(trace.follow(args, signals, has_ended))?;
@@ -113,6 +119,13 @@ pub(crate) fn preflight(btf: Option<&Path>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was opened before privileges were given up.
+struct Outputs {
+    outlets: Outlets,
+    metrics: Option<Metrics>,
+    memory: Memory,
 }
 
 /// A trace under way.
@@ -135,10 +148,10 @@ impl Trace {
         args: &TraceArgs,
         settings: &Settings,
         clock: Clock,
-        mut outlets: Outlets,
-        metrics: Option<Metrics>,
+        outputs: Outputs,
         kernel: Kernel,
     ) -> Result<Self> {
+        let Outputs { mut outlets, metrics, memory } = outputs;
         let host = file_line("/proc/sys/kernel/hostname");
         let header = Header {
             schema: SCHEMA,
@@ -159,6 +172,7 @@ impl Trace {
         }
         let takers = Takers {
             fold: Fold::new(args.output.max_destinations),
+            memory,
             replay: Replay::for_format(args.output.format, args.output.max_destinations),
             metrics,
             live,
@@ -167,16 +181,7 @@ impl Trace {
         };
         let grouping = args.output.grouping()?;
         let start_cpu_us = own_cpu_us().unwrap_or(0);
-        Ok(Self {
-            kernel,
-            table,
-            takers,
-            grouping,
-            header,
-            start_cpu_us,
-            clock,
-            clock_steps: 0,
-        })
+        Ok(Self { kernel, table, takers, grouping, header, start_cpu_us, clock, clock_steps: 0 })
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
