@@ -28,6 +28,7 @@ mod greeting;
 mod half_close;
 mod healthy_host;
 mod hostile;
+mod hostile_files;
 mod hostile_scrapers;
 mod html_report;
 mod icmp_refusals;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read, Seek as _},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +18,9 @@ use crate::report;
 /// The first line of a recording is not longer.
 const LONGEST_LINE: u64 = 1 << 20;
 
+/// Bytes of a report that is read. One of 10,000 destinations with their histograms has 100 MB.
+const LARGEST_REPORT: u64 = 256 << 20;
+
 /// What a JSON document says of itself.
 #[derive(Deserialize)]
 struct Tag {
@@ -31,7 +34,7 @@ pub(crate) fn saved_report(path: &Path) -> Result<Option<Report>> {
         return Ok(None); // what is read from stdin is gone
     }
     let what = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     if !file.metadata().with_context(what)?.is_file() {
         return Ok(None); // nor can a pipe be read twice
     }
@@ -44,23 +47,35 @@ pub(crate) fn saved_report(path: &Path) -> Result<Option<Report>> {
     {
         return Ok(None);
     }
-    let text = std::fs::read(path).with_context(what)?;
-    let Ok(Tag { kind: Some(kind), schema }) = serde_json::from_slice(&text) else {
+    file.rewind().with_context(what)?;
+    let mut text = Vec::new();
+    (&file).take(LARGEST_REPORT + 1).read_to_end(&mut text).with_context(what)?;
+    if text.len() as u64 > LARGEST_REPORT {
+        bail!(
+            "{} is larger than {} MB, the most that is read of a report; give the recording instead, or a \
+             report of fewer destinations (--max-destinations)",
+            path.display(),
+            LARGEST_REPORT >> 20
+        );
+    }
+    report_of(&text).with_context(|| format!("cannot take {}", path.display()))
+}
+
+/// The report that `text` is, if it is one.
+pub(crate) fn report_of(text: &[u8]) -> Result<Option<Report>> {
+    let Ok(Tag { kind: Some(kind), schema }) = serde_json::from_slice(text) else {
         return Ok(None);
     };
     if kind != "report" {
         return Ok(None);
     }
-    if schema.is_some_and(|schema| schema > SCHEMA) {
+    if let Some(schema) = schema.filter(|schema| *schema > SCHEMA) {
         bail!(
-            "{} is a report of schema {}, newer than {SCHEMA}, the newest this version reads; use a \
-             newer smtptrace",
-            path.display(),
-            schema.unwrap_or_default()
+            "it is a report of schema {schema}, newer than {SCHEMA}, the newest this version reads; use a \
+             newer smtptrace"
         );
     }
-    let report = serde_json::from_slice(&text);
-    report.map(Some).with_context(|| format!("{} is a report, but a broken one", path.display()))
+    serde_json::from_slice(text).map(Some).context("it is a report, but a broken one")
 }
 
 /// The report on recordings, or the one report that the only file holds. `by`: the grouping that was

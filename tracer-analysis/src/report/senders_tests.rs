@@ -154,10 +154,8 @@ fn the_number_of_senders_is_bounded() {
 
 #[test]
 fn a_user_of_a_thousand_commands_does_not_hide_the_others() {
-    let command = |name: String, uid| Connection {
-        uid: Some(uid),
-        ..from(None, None, None, Some(&name), 1)
-    };
+    let command =
+        |name: String, uid| Connection { uid: Some(uid), ..from(None, None, None, Some(&name), 1) };
     let claims = (0..2 * SENDERS).map(|n| command(format!("claim{n}"), 1000));
     let others = (0..9).map(|n| command(format!("other{n}"), 1001));
     let report = report(&claims.chain(others).collect::<Vec<_>>());
