@@ -29,6 +29,7 @@ mod greeting;
 mod half_close;
 mod healthy_host;
 mod hostile;
+mod hostile_files;
 mod hostile_libraries;
 mod hostile_scrapers;
 mod html_report;

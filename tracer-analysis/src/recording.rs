@@ -1,5 +1,7 @@
 //! Lines of a recording: a header, connections, a trailer. JSON Lines, one object per line.
 
+mod bounds;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -159,6 +161,21 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Adds the counters of another trace, `connections_lost` and the hooks excepted. They come from files: a sum
+    /// that no counter can hold is the largest that one can.
+    pub fn add(&mut self, other: &Self) {
+        let add = |sum: &mut u64, n: u64| *sum = sum.saturating_add(n);
+        add(&mut self.events_lost, other.events_lost);
+        add(&mut self.map_full, other.map_full);
+        add(&mut self.over_quota, other.over_quota);
+        add(&mut self.undecodable, other.undecodable);
+        add(&mut self.clock_steps, other.clock_steps);
+        add(&mut self.not_recorded, other.not_recorded);
+        let (sum, one) = (&mut self.overhead, &other.overhead);
+        sum.user_cpu_us = sum_of_known(sum.user_cpu_us, one.user_cpu_us);
+        sum.kernel_cpu_us = sum_of_known(sum.kernel_cpu_us, one.kernel_cpu_us);
+    }
+
     /// What was counted since `earlier`, which was taken of the same trace.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -220,6 +237,14 @@ impl HookStatus {
         }
     }
 
+    /// Adds the counters of the same hook in another trace.
+    pub fn add(&mut self, other: &Self) {
+        self.events_lost = self.events_lost.saturating_add(other.events_lost);
+        self.map_full = self.map_full.saturating_add(other.map_full);
+        self.run_count = sum_of_known(self.run_count, other.run_count);
+        self.run_time_ns = sum_of_known(self.run_time_ns, other.run_time_ns);
+    }
+
     fn since(&self, earlier: &Self) -> Self {
         Self {
             events_lost: self.events_lost.saturating_sub(earlier.events_lost),
@@ -228,6 +253,14 @@ impl HookStatus {
             run_time_ns: difference(self.run_time_ns, earlier.run_time_ns),
             ..self.clone()
         }
+    }
+}
+
+/// The sum; unknown only if both are.
+fn sum_of_known(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
     }
 }
 
@@ -286,6 +319,9 @@ pub enum LineError {
     /// Not JSON, or a field is missing or of the wrong type. A last line cut short ends here too.
     #[error("not a recording line: {0}")]
     Json(#[from] serde_json::Error),
+    /// Longer than anything that smtptrace writes.
+    #[error("not a line that smtptrace has written: a text or a list in it is too long")]
+    Bounds,
     /// `kind` names nothing that this version knows.
     #[error("unknown kind {0:?}")]
     Kind(String),
@@ -319,19 +355,24 @@ impl Line {
             && let Some(connection) = own_json::read::<Box<Connection>>(text)
             && connection.schema <= SCHEMA
         {
-            return Ok(Self::Connection(connection));
+            return Self::Connection(connection).bounded();
         }
         let tag: Tag = serde_json::from_str(text)?;
         if tag.schema > SCHEMA {
             return Err(LineError::Schema(tag.schema));
         }
-        match tag.kind.as_str() {
-            "header" => Ok(Self::Header(serde_json::from_str(text)?)),
-            "connection" => Ok(Self::Connection(serde_json::from_str(text)?)),
-            "clock" => Ok(Self::Clock(serde_json::from_str(text)?)),
-            "trailer" => Ok(Self::Trailer(serde_json::from_str(text)?)),
-            _ => Err(LineError::Kind(tag.kind)),
-        }
+        let line = match tag.kind.as_str() {
+            "header" => Self::Header(serde_json::from_str(text)?),
+            "connection" => Self::Connection(serde_json::from_str(text)?),
+            "clock" => Self::Clock(serde_json::from_str(text)?),
+            "trailer" => Self::Trailer(serde_json::from_str(text)?),
+            _ => return Err(LineError::Kind(tag.kind)),
+        };
+        line.bounded()
+    }
+
+    fn bounded(self) -> Result<Self, LineError> {
+        if self.is_within_bounds() { Ok(self) } else { Err(LineError::Bounds) }
     }
 
     /// The line as JSON, without a line break.

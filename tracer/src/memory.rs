@@ -42,6 +42,11 @@ impl Memory {
         }
     }
 
+    /// Sets the budget to `limit` bytes.
+    pub(crate) fn limit_to(&mut self, limit: u64) {
+        (self.limit, self.tolerated) = (limit, limit);
+    }
+
     /// Call it for each connection that was added to `fold`: has it keep fewer destinations apart if this process takes
     /// more than its budget.
     pub(crate) fn added(&mut self, fold: &mut Fold) {

@@ -28,17 +28,15 @@ use crate::{
     status::Status,
 };
 
-/// Memory that reading recordings may take, in bytes, if nothing else is asked for.
-pub(crate) const MEMORY: u64 = 1_000_000_000;
-
 /// Runs the command.
 pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let by = args.output.grouping()?;
     let output = Output::open(&args.output)?;
     let inputs = Input::open_all(&args.files)?;
-    let mut memory = Memory::open(args.output.memory.unwrap_or(MEMORY));
-    let memory = &mut memory;
-    confine(Some(&output), args.output.resolve)?;
+    let memory = &mut confine(Some(&output), args.output.resolve)?;
+    if let Some(limit) = args.output.memory {
+        memory.limit_to(limit);
+    }
     let format = args.output.format;
     match format {
         Format::Jsonl => return copy(args, &inputs, by, output, memory),
@@ -210,15 +208,64 @@ fn add(fold: &mut Fold, memory: &mut Memory, line: &Line) {
     }
 }
 
+/// Hosts, versions and hooks that a report lists at most.
+const HOSTS: usize = 1_000;
+const VERSIONS: usize = 16;
+const HOOKS: usize = 1_024;
+
+/// Texts that are different, the first `MOST` of them.
+#[derive(Default)]
+struct Distinct<const MOST: usize> {
+    texts: BTreeSet<String>,
+    /// How often there was yet another one.
+    left_out: u64,
+}
+
+impl<const MOST: usize> Distinct<MOST> {
+    fn add(&mut self, text: &str) {
+        if self.texts.contains(text) {
+        } else if self.texts.len() < MOST {
+            self.texts.insert(text.to_owned());
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+/// Filters of several recordings, as far as they are the same.
+#[derive(Default)]
+enum Same {
+    #[default]
+    None,
+    All(Box<Filters>),
+    Differ,
+}
+
+impl Same {
+    fn add(&mut self, filters: Filters) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::All(Box::new(filters)),
+            Self::All(known) if *known == filters => Self::All(known),
+            _ => Self::Differ,
+        };
+    }
+
+    fn known(self) -> Option<Filters> {
+        if let Self::All(filters) = self { Some(*filters) } else { None }
+    }
+}
+
 /// What several recordings say about themselves, taken together.
 #[derive(Default)]
 pub(crate) struct Recordings {
-    hosts: BTreeSet<String>,
-    versions: BTreeSet<String>,
+    hosts: Distinct<HOSTS>,
+    versions: Distinct<VERSIONS>,
     start: Option<Utc>,
     end: Option<Utc>,
-    filters: Vec<Filters>,
+    /// Those of all, as long as they are the same.
+    filters: Same,
     hooks: BTreeMap<String, HookStatus>,
+    hooks_left_out: u64,
     trust: Trust,
     files: u64,
     /// Senders that are wanted.
@@ -245,9 +292,7 @@ impl Recordings {
                 Line::Header(header) => self.header((**header).clone()),
                 Line::Connection(connection) => {
                     self.span(connection.start, connection.end());
-                    if !self.hosts.contains(&connection.host) {
-                        self.hosts.insert(connection.host.clone());
-                    }
+                    self.hosts.add(&connection.host);
                 }
                 // So that the duration is what has passed.
                 Line::Clock(step) => {
@@ -285,30 +330,21 @@ impl Recordings {
 
     fn header(&mut self, header: Header) {
         self.span(header.start, header.start);
-        self.hosts.insert(header.host);
-        self.versions.insert(header.version);
-        self.filters.push(header.filters);
+        self.hosts.add(&header.host);
+        self.versions.add(&header.version);
+        self.filters.add(header.filters);
         self.merge_hooks(header.hooks);
     }
 
     fn trailer(&mut self, trailer: Trailer) {
         self.span(trailer.end, trailer.end);
         let (sum, one) = (&mut self.trust, trailer.trust);
-        sum.events_lost += one.events_lost;
-        sum.map_full += one.map_full;
-        sum.over_quota += one.over_quota;
-        sum.undecodable += one.undecodable;
-        sum.clock_steps += one.clock_steps;
-        sum.not_recorded += one.not_recorded;
-        let lost = one.connections_lost;
-        sum.connections_lost = match (sum.connections_lost, lost) {
-            (Some(sum), Some(lost)) => Some(sum + lost),
+        sum.add(&one);
+        sum.connections_lost = match (sum.connections_lost, one.connections_lost) {
+            (Some(sum), Some(lost)) => Some(sum.saturating_add(lost)),
             (None, lost) if self.files == 0 => lost,
             _ => None,
         };
-        sum.overhead.user_cpu_us = sum_of_known(sum.overhead.user_cpu_us, one.overhead.user_cpu_us);
-        sum.overhead.kernel_cpu_us =
-            sum_of_known(sum.overhead.kernel_cpu_us, one.overhead.kernel_cpu_us);
         self.merge_hooks(one.hooks);
     }
 
@@ -321,13 +357,14 @@ impl Recordings {
         };
         for hook in hooks {
             let Some(known) = self.hooks.get_mut(&hook.hook) else {
-                self.hooks.insert(hook.hook.clone(), hook);
+                if self.hooks.len() < HOOKS {
+                    self.hooks.insert(hook.hook.clone(), hook);
+                } else {
+                    self.hooks_left_out = self.hooks_left_out.saturating_add(1);
+                }
                 continue;
             };
-            known.events_lost += hook.events_lost;
-            known.map_full += hook.map_full;
-            known.run_count = sum_of_known(known.run_count, hook.run_count);
-            known.run_time_ns = sum_of_known(known.run_time_ns, hook.run_time_ns);
+            known.add(&hook);
             if badness(hook.state) > badness(known.state) {
                 (known.state, known.program, known.reason) =
                     (hook.state, hook.program, hook.reason);
@@ -345,28 +382,70 @@ impl Recordings {
         if self.left_out.unknown > 0 {
             say(Level::Warning, &self.left_out.to_string());
         }
+        for (left_out, of, most) in [
+            (self.hosts.left_out, "hosts", HOSTS),
+            (self.versions.left_out, "versions of smtptrace", VERSIONS),
+            (self.hooks_left_out, "hooks", HOOKS),
+        ] {
+            if left_out > 0 {
+                say(
+                    Level::Warning,
+                    &format!(
+                        "left out: {left_out} times a recording named {of} beyond the first {most}; the \
+                         report does not list them, and counts all else"
+                    ),
+                );
+            }
+        }
         if self.trust.unfinished_recordings > 0 {
             self.trust.connections_lost = None; // their counters were never written
         }
         self.trust.hooks = self.hooks.into_values().collect();
         let epoch = Utc::from_micros(0);
-        let same = self.filters.windows(2).all(|pair| pair[0] == pair[1]);
         Context {
-            hosts: self.hosts.into_iter().collect(),
-            version: self.versions.into_iter().collect::<Vec<_>>().join(", "),
+            hosts: self.hosts.texts.into_iter().collect(),
+            version: self.versions.texts.into_iter().collect::<Vec<_>>().join(", "),
             start: self.start.unwrap_or(epoch),
             end: self.end.unwrap_or(epoch),
-            filters: self.filters.pop().filter(|_| same),
+            filters: self.filters.known(),
             trust: self.trust,
             hdr,
         }
     }
 }
 
-/// The sum; unknown only if both are.
-fn sum_of_known(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a + b),
-        (a, b) => a.or(b),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_what_files_claim_saturate() {
+        let hook = HookStatus {
+            events_lost: u64::MAX,
+            map_full: u64::MAX,
+            run_count: Some(u64::MAX),
+            ..HookStatus::attached("h", "f")
+        };
+        let mut trust = Trust {
+            events_lost: u64::MAX,
+            map_full: 1,
+            undecodable: u64::MAX,
+            connections_lost: Some(u64::MAX),
+            hooks: vec![hook],
+            ..Trust::default()
+        };
+        trust.overhead.user_cpu_us = Some(u64::MAX);
+        let host = "mx".to_owned();
+        let end = Utc::from_micros(0);
+        let trailer = Trailer { schema: 1, host, end, connections: 0, trust: trust.clone() };
+        let mut recordings = Recordings::default();
+        for files in 0..3 {
+            recordings.files = files;
+            recordings.trailer(trailer.clone());
+        }
+        let sum = recordings.context(false).trust;
+        assert_eq!((sum.events_lost, sum.map_full, sum.undecodable), (u64::MAX, 3, u64::MAX));
+        assert_eq!((sum.connections_lost, sum.overhead), (Some(u64::MAX), trust.overhead));
+        assert_eq!(sum.hooks, trust.hooks);
     }
 }

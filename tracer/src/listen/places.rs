@@ -62,10 +62,11 @@ impl Places {
         let mut all = self.all();
         if all.held.len() >= self.limit {
             // Those that wait come last: all of them are served within moments.
-            let slowest =
-                all.held.iter().min_by_key(|(_, it)| (it.stage == Stage::Waits, it.progress));
-            let slowest = slowest.map(|(number, _)| *number);
-            slowest.into_iter().for_each(|number| all.close(number));
+            let progress = |held: &Held| (held.stage == Stage::Waits, held.progress);
+            let slowest = all.held.iter().min_by_key(|(_, held)| progress(held));
+            if let Some(number) = slowest.map(|(number, _)| *number) {
+                all.close(number);
+            }
         }
         let number = all.next;
         all.next += 1;
@@ -111,7 +112,9 @@ impl All {
         let late = |held: &Held| page(held).is_some_and(|page| page < oldest);
         let late: Vec<u64> =
             self.held.iter().filter(|(_, it)| late(it)).map(|(number, _)| *number).collect();
-        late.into_iter().for_each(|number| self.close(number));
+        for number in late {
+            self.close(number);
+        }
     }
 }
 
