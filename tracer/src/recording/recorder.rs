@@ -129,23 +129,33 @@ impl Recorder {
         self.queue.ended(self.failure.take());
     }
 
-    /// Begins to write to `opened`, with a header and what waits.
+    /// Begins to write to `opened`, with a header and what waits. Where there is room for a part of that only, the
+    /// lines that stand are not written again.
     fn begin(&mut self, opened: Opened, start: Utc) -> io::Result<()> {
         self.header.start = start;
         let mut lines = json(&Line::Header(Box::new(self.header.clone())))?;
+        let header = lines.len();
         lines.extend_from_slice(&self.pending);
         let mut piece = Piece::new(opened.file.try_clone()?, self.pieces.are_packed())?;
-        if let Err(Unwritten { error, .. }) = piece.write(&lines) {
+        let outcome = piece.write(&lines);
+        let written = outcome.as_ref().map_or_else(|unwritten| unwritten.written, |()| lines.len());
+        if written <= header && outcome.is_err() {
             self.pieces.withdraw(&opened);
-            return Err(error);
+        } else {
+            self.taken(written - header);
+            self.name = opened.name;
+            self.pieces.prune();
         }
-        self.queue.written(&self.pending);
-        self.pending.clear();
+        outcome.map_err(|unwritten| unwritten.error)?;
         self.piece = Some(piece);
-        self.name = opened.name;
         self.note_sync();
-        self.pieces.prune();
         Ok(())
+    }
+
+    /// Takes note that of the lines that were taken so many bytes are written.
+    fn taken(&mut self, written: usize) {
+        self.queue.written(&self.pending[..written]);
+        self.pending.drain(..written);
     }
 
     /// Writes the lines that were taken.
@@ -154,14 +164,12 @@ impl Recorder {
         let result = match piece.condition() {
             Ok(Condition::Sound) => match piece.write(&self.pending) {
                 Ok(()) => {
-                    self.queue.written(&self.pending);
-                    self.pending.clear();
+                    self.taken(self.pending.len());
                     self.note_sync();
                     Ok(())
                 }
                 Err(Unwritten { written, error }) => {
-                    self.queue.written(&self.pending[..written]);
-                    self.pending.drain(..written);
+                    self.taken(written);
                     Err(error)
                 }
             },
@@ -227,8 +235,7 @@ impl Recorder {
 
     fn end(&mut self, trailer: &Trailer) {
         if let Err(error) = self.finish_piece(trailer) {
-            let why = self.cannot_write(&error);
-            self.failure = Some(Error::new(error).context(why));
+            self.failure = Some(Error::msg(self.cannot_write(&error)));
         }
     }
 
