@@ -296,3 +296,24 @@ fn a_moved_a_truncated_and_a_removed_file_is_followed_by_one_with_a_header() {
         assert_eq!(read_all(&path), ["header", "trailer", "trailer"]);
     }
 }
+
+/// The directory is removed, and later made again.
+#[test]
+fn a_directory_that_comes_back_has_the_recording_again() {
+    let place = Place::new("vanished");
+    let directory = place.file("sub");
+    let path = directory.join("r.jsonl");
+    fs::create_dir(&directory).unwrap();
+    let mut recording = Recording::open(&path, OPTIONS, header().start).unwrap();
+    recording.begin(&header()).unwrap();
+    until("the header", || fs::read(&path).is_ok_and(|text| !text.is_empty()));
+    fs::remove_dir_all(&directory).unwrap();
+    recording.line(&connection(1));
+    recording.flush();
+    until("the recording to be suspended", || recording.state().failed);
+    fs::create_dir(&directory).unwrap();
+    until("the recording to go on", || !recording.state().failed);
+    recording.finish(last()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(kinds(&text), ["header", "connection", "trailer"]);
+}
