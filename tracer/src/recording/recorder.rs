@@ -2,7 +2,7 @@
 //!
 //! An error of the disk suspends the recording: the lines stay in the queue, and after a pause a new piece is tried,
 //! with growing pauses, so that nothing is lost that the queue has room for. A piece to which not even its header can
-//! be written is removed again.
+//! be written is removed again. Where no new file may be made, the one at hand goes on.
 
 use std::{
     ffi::OsString,
@@ -54,6 +54,8 @@ pub(super) struct Recorder {
     /// Time between two waits for the disk, if it is waited for.
     sync: Option<Duration>,
     piece: Option<Piece>,
+    /// While it is suspended: what was written last.
+    last: Option<Piece>,
     name: OsString,
     /// Lines that were taken and are not written.
     pending: Vec<u8>,
@@ -82,6 +84,7 @@ impl Recorder {
             on_error,
             sync,
             piece: None,
+            last: None,
             name: OsString::new(),
             pending: Vec::new(),
             told: (None, 0),
@@ -137,19 +140,45 @@ impl Recorder {
         let header = lines.len();
         lines.extend_from_slice(&self.pending);
         let mut piece = Piece::new(opened.file.try_clone()?, self.pieces.are_packed())?;
-        let outcome = piece.write(&lines);
-        let written = outcome.as_ref().map_or_else(|unwritten| unwritten.written, |()| lines.len());
-        if written <= header && outcome.is_err() {
-            self.pieces.withdraw(&opened);
-        } else {
-            self.taken(written - header);
-            self.name = opened.name;
-            self.pieces.prune();
+        match piece.write(&lines) {
+            Ok(()) => {
+                self.taken(self.pending.len());
+                (self.piece, self.last, self.name) = (Some(piece), None, opened.name);
+                self.note_sync();
+                self.pieces.prune();
+                Ok(())
+            }
+            Err(Unwritten { written, error }) => {
+                if written > header {
+                    self.taken(written - header);
+                    (self.last, self.name) = (Some(piece), opened.name);
+                } else {
+                    self.pieces.withdraw(&opened);
+                }
+                Err(error)
+            }
         }
-        outcome.map_err(|unwritten| unwritten.error)?;
-        self.piece = Some(piece);
-        self.note_sync();
-        Ok(())
+    }
+
+    /// Goes on in the file that was written last. Returns whether it takes what waits.
+    fn go_on(&mut self) -> bool {
+        let Some(mut last) = self.last.take() else { return false };
+        if !matches!(last.condition(), Ok(Condition::Sound)) {
+            return false;
+        }
+        match last.write(&self.pending) {
+            Ok(()) => {
+                self.taken(self.pending.len());
+                self.piece = Some(last);
+                self.note_sync();
+                true
+            }
+            Err(Unwritten { written, .. }) => {
+                self.taken(written);
+                self.last = Some(last);
+                false
+            }
+        }
     }
 
     /// Takes note that of the lines that were taken so many bytes are written.
@@ -261,7 +290,7 @@ impl Recorder {
     /// Takes note of an error of the disk.
     fn failed(&mut self, error: &io::Error) {
         let why = self.cannot_write(error);
-        self.piece = None;
+        self.last = self.piece.take().or(self.last.take());
         self.sync_at = None;
         if self.on_error == OnError::Stop {
             self.failure = Some(Error::msg(why).context(STOPPED));
@@ -293,6 +322,8 @@ impl Recorder {
                 self.begin(next, now()).map_err(|error| (Some(name), error))
             }
             Ok(None) => return false,
+            // Privileges are given up; the file at hand is open still.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.go_on() => Ok(()),
             Err(error) => Err((None, error)),
         };
         if let Err((name, error)) = begun {
