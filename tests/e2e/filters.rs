@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -256,4 +257,21 @@ fn several_ports() {
     let seen: Vec<_> = records.map(|record| record.known("dport").unwrap()).collect();
     assert_eq!(seen, [u64::from(ports[0]), u64::from(ports[1])]);
     assert_eq!(run.recording.header["filters"]["dport"], serde_json::json!(ports[..2]));
+}
+
+/// The kernel counts processes from the initial pid namespace; a number of another one would select nothing, or
+/// somebody else.
+#[test]
+fn a_process_id_of_another_pid_namespace_is_refused() {
+    needs!(Tracer);
+    let own = std::process::id().to_string();
+    for (arguments, refused) in [(&["--pid", own.as_str()][..], true), (&[], false)] {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc"]).arg(tracer::binary());
+        command.args(["--dport", "2", "--duration", "100ms", "--format", "json"]).args(arguments);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(if refused { 2 } else { 0 }), "{told}");
+        assert_eq!(told.contains("--pid"), refused, "{told}");
+    }
 }

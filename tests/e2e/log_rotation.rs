@@ -17,6 +17,7 @@ use tests::{
     needs, report,
     server::Server,
     session::Session,
+    terminal::Terminal,
     tracer::{self, Tracer},
     wait,
 };
@@ -52,6 +53,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A process of somebody else's. It is killed when dropped, unless it has ended.
+struct Orphan(Pid);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
     }
 }
 
@@ -177,4 +187,26 @@ fn sighup_ends_nothing_without_a_recording() {
     send(&lab, &stream);
     running.stop();
     assert_eq!(count(&stream, "trailer"), 1);
+}
+
+#[test]
+fn the_hangup_of_its_terminal_ends_a_trace_unless_nohup_says_otherwise() {
+    needs!(Namespaces, Tracer, Tmux);
+    let lab = Lab::up().unwrap();
+    let _server = Server::mail(&lab).unwrap();
+    let program = tracer::binary().display().to_string();
+    for prefix in ["", "nohup "] {
+        let recording = lab.file(&format!("{}r.jsonl", prefix.trim()));
+        let terminal = Terminal::open(80, 24).unwrap();
+        let arguments = format!("--dport {} --no-tui --record {}", lab.port(), recording.display());
+        terminal.type_line(&format!("{prefix}{program} {arguments} > /dev/null 2>&1")).unwrap();
+        wait_for(&recording, "header");
+        let orphan = Orphan(Pid::from_raw(terminal.child().unwrap().cast_signed()));
+        drop(terminal);
+        if !prefix.is_empty() {
+            send(&lab, &recording);
+            kill(orphan.0, Signal::SIGINT).unwrap();
+        }
+        wait_for(&recording, "trailer");
+    }
 }

@@ -67,10 +67,38 @@ pub enum Prerequisite {
     Objcopy,
     /// Multipath TCP in the kernel.
     Mptcp,
+    /// Cgroups of either version with a limit of memory.
+    MemoryCgroup,
+    /// A machine that nobody else uses: its clock may be set, and its CPUs taken away.
+    OwnMachine,
 }
 
 /// The protocol number of MPTCP (`include/uapi/linux/in.h`).
 pub const IPPROTO_MPTCP: i32 = 262;
+
+/// A hierarchy of cgroups that limits memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryHierarchy {
+    /// Where cgroups are made.
+    pub root: PathBuf,
+    /// The file of a cgroup that takes the limit in bytes.
+    pub limit: &'static str,
+}
+
+/// The hierarchy that limits memory, of version 1 or 2; `None` where there is none that may be used.
+pub fn memory_hierarchy() -> Option<MemoryHierarchy> {
+    let root = PathBuf::from("/sys/fs/cgroup/memory");
+    if root.join("memory.limit_in_bytes").exists() {
+        return Some(MemoryHierarchy { root, limit: "memory.limit_in_bytes" });
+    }
+    let root = cgroup::hierarchy()?;
+    let given = fs::read_to_string(root.join("cgroup.subtree_control")).ok()?;
+    let limits = given.split_whitespace().any(|it| it == "memory");
+    limits.then_some(MemoryHierarchy { root, limit: "memory.max" })
+}
+
+/// A word on the kernel's command line of the machines of `cargo xtask vm`.
+const OWN_MACHINE: &str = "smtptrace.own_machine";
 
 impl Prerequisite {
     fn missing(self) -> Option<String> {
@@ -122,6 +150,14 @@ impl Prerequisite {
                 let protocol = Some(Protocol::from(IPPROTO_MPTCP));
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, protocol);
                 return socket.err().map(|error| format!("no MPTCP: {error}"));
+            }
+            Self::MemoryCgroup => {
+                return memory_hierarchy().is_none().then(|| "no cgroup limits memory".into());
+            }
+            Self::OwnMachine => {
+                let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+                let is_own = line.split_whitespace().any(|word| word == OWN_MACHINE);
+                return (!is_own).then(|| "runs in the virtual machines only".into());
             }
         };
         missing_program(programs)

@@ -132,6 +132,8 @@ pub struct Recording {
     pub connections: Vec<Record>,
     /// Last line, if tracing ended cleanly.
     pub trailer: Option<Value>,
+    /// Where the wall clock was set.
+    pub clock_steps: Vec<Value>,
     /// What follows the last line break: a line cut short.
     pub remainder: String,
 }
@@ -160,6 +162,7 @@ impl Recording {
             match kind.as_str() {
                 "header" => recording.header = json,
                 "connection" => recording.connections.push(Record { json }),
+                "clock" => recording.clock_steps.push(json),
                 "trailer" => recording.trailer = Some(json),
                 _ => bail!("unknown kind: {line}"),
             }

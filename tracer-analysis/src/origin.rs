@@ -5,15 +5,44 @@
 //! directory named after the container alone), LXC and Incus (`lxc.payload.NAME`), and systemd-machined
 //! (`machine-NAME.scope`, `systemd-nspawn@NAME.service`). Units: systemd.unit(5).
 
+use std::fmt;
+
 /// What the path of a cgroup says about the processes in it.
+///
+/// Whoever owns a cgroup names what is below it. So below a unit nothing counts as a unit, and what is below the
+/// manager of a user (`user@1000.service`) is told apart by [`user`](Self::user): a user may name a unit
+/// `postfix.service`. What is in a container names itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Origin<'a> {
     /// The container, the innermost if they are nested: 64 hexadecimal digits, or its name as the path has
     /// it. `None` outside of containers, and in those that do not show in the path.
     pub container: Option<&'a str>,
-    /// The systemd unit, the innermost: of the host, or of a systemd within the container. `None` if there is
-    /// none, or only that which a runtime made for the container.
+    /// The systemd unit of the host, or of a systemd within the container. `None` if there is none, or only
+    /// that which a runtime made for the container.
     pub unit: Option<&'a str>,
+    /// The user whose systemd manager runs the unit or container; `None` if it is that of the system.
+    pub user: Option<u32>,
+    /// The path of the cgroup of the unit or container; empty if there is neither.
+    pub cgroup: &'a str,
+}
+
+/// A unit in whose cgroup a cgroup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unit<'a> {
+    /// The user whose systemd manager runs it; `None` if it is that of the system.
+    pub user: Option<u32>,
+    /// Its name, with the suffix.
+    pub name: &'a str,
+}
+
+impl fmt::Display for Unit<'_> {
+    /// As `--unit` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.user {
+            Some(user) => write!(f, "user@{user}.service/{}", self.name),
+            None => f.write_str(self.name),
+        }
+    }
 }
 
 /// Suffixes of units whose processes are in a cgroup of their own. Slices only hold others.
@@ -25,11 +54,14 @@ const ID: usize = 64;
 /// Reads the path of a cgroup, from the root of the hierarchy.
 pub fn origin(path: &str) -> Origin<'_> {
     let mut origin = Origin::default();
-    for (component, container) in components(path) {
-        if container.is_some() {
-            origin = Origin { container, unit: None };
-        } else if is_unit(component, &UNITS) {
-            origin.unit = Some(component);
+    for Directory { name, user, kind, path } in directories(path) {
+        match kind {
+            Kind::Container(container) => {
+                let container = Some(container);
+                origin = Origin { container, unit: None, user, cgroup: path };
+            }
+            Kind::Unit => origin = Origin { unit: Some(name), user, cgroup: path, ..origin },
+            Kind::Slice | Kind::Other => {}
         }
     }
     origin
@@ -37,26 +69,81 @@ pub fn origin(path: &str) -> Origin<'_> {
 
 /// All units in whose cgroup the cgroup `path` is, slices and the scopes of containers included, the outermost
 /// first.
-pub fn units(path: &str) -> impl Iterator<Item = &str> {
-    let names = components(path).map(|(component, _)| component);
-    names.filter(|name| is_unit(name, &UNITS) || is_unit(name, &[".slice"]))
+pub fn units(path: &str) -> impl Iterator<Item = Unit<'_>> {
+    let named = directories(path).filter(|it| match it.kind {
+        Kind::Unit | Kind::Slice => true,
+        Kind::Container(_) => has_suffix(it.name, &UNITS),
+        Kind::Other => false,
+    });
+    named.map(|Directory { name, user, .. }| Unit { user, name })
 }
 
-/// All containers in whose cgroup the cgroup `path` is, the outermost first.
-pub fn containers(path: &str) -> impl Iterator<Item = &str> {
-    components(path).filter_map(|(_, container)| container)
-}
-
-/// The directories of a path, each with the container that it is the cgroup of.
-fn components(path: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
-    path.split('/').scan("", |parent, component| {
-        let container = container(component, parent);
-        *parent = component;
-        Some((component, container))
+/// All containers in whose cgroup the cgroup `path` is, the outermost first, each with the user whose systemd manager
+/// runs it.
+pub fn containers(path: &str) -> impl Iterator<Item = (Option<u32>, &str)> {
+    directories(path).filter_map(|it| match it.kind {
+        Kind::Container(container) => Some((it.user, container)),
+        _ => None,
     })
 }
 
-fn is_unit(name: &str, suffixes: &[&str]) -> bool {
+/// The user whose systemd manager the unit `name` is: 1000 of `user@1000.service`.
+pub fn managed_user(name: &str) -> Option<u32> {
+    name.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()
+}
+
+/// Whether `name` ends as units do whose processes are in a cgroup of their own, or as slices.
+pub fn is_unit(name: &str) -> bool {
+    has_suffix(name, &UNITS) || has_suffix(name, &[".slice"])
+}
+
+/// One directory on the path of a cgroup.
+struct Directory<'a> {
+    name: &'a str,
+    /// The path up to here.
+    path: &'a str,
+    /// The user in whose manager's cgroup it is.
+    user: Option<u32>,
+    kind: Kind<'a>,
+}
+
+/// What a directory is the cgroup of.
+enum Kind<'a> {
+    Container(&'a str),
+    Unit,
+    Slice,
+    /// No unit, or what the owner of a unit calls one.
+    Other,
+}
+
+fn directories(path: &str) -> impl Iterator<Item = Directory<'_>> {
+    let (mut parent, mut end, mut in_unit, mut user) = ("", 0, false, None);
+    path.split('/').map(move |name| {
+        end += name.len();
+        let here = &path[..end];
+        end += 1; // the slash
+        let outer = user;
+        let kind = if let Some(container) = container(name, parent) {
+            in_unit = false;
+            Kind::Container(container)
+        } else if in_unit {
+            Kind::Other
+        } else if has_suffix(name, &UNITS) {
+            // Only the first: what is below is the user's own.
+            let managed = managed_user(name).filter(|_| outer.is_none());
+            (user, in_unit) = (outer.or(managed), managed.is_none());
+            Kind::Unit
+        } else if has_suffix(name, &[".slice"]) {
+            Kind::Slice
+        } else {
+            Kind::Other
+        };
+        parent = name;
+        Directory { name, path: here, user: outer, kind }
+    })
+}
+
+fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
     suffixes.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }
 
@@ -114,8 +201,36 @@ mod tests {
     fn check(path: &str, container: Option<&str>, unit: Option<&str>) {
         let path = path.replace("ID", ID);
         let container = container.map(|it| it.replace("ID", ID));
-        let expected = Origin { container: container.as_deref(), unit };
-        assert_eq!(origin(&path), expected, "{path}");
+        let found = origin(&path);
+        assert_eq!((found.container, found.unit), (container.as_deref(), unit), "{path}");
+    }
+
+    #[test]
+    fn a_name_counts_only_if_its_owner_may_give_it() {
+        let found = |path| {
+            let Origin { unit, user, cgroup, .. } = origin(path);
+            (unit.unwrap_or_default(), user, cgroup)
+        };
+        let systems = "/system.slice/postfix.service";
+        assert_eq!(found(systems), ("postfix.service", None, systems));
+        assert_eq!(found("/system.slice/postfix.service/worker").2, systems);
+        // A user's own unit of that name.
+        let users = "/user.slice/user-1000.slice/user@1000.service/app.slice/postfix.service";
+        assert_eq!(found(users), ("postfix.service", Some(1000), users));
+        // A user who names a cgroup as if it were another user's manager, or the system's.
+        let nested = "/user.slice/user-1000.slice/user@1000.service/user@0.service/postfix.service";
+        let (unit, user, _) = found(nested);
+        assert_eq!((unit, user), ("user@0.service", Some(1000)));
+        // A service that may make cgroups below its own.
+        let delegated = "/system.slice/web.service/system.slice/postfix.service";
+        assert_eq!(found(delegated), ("web.service", None, "/system.slice/web.service"));
+        let manager = "/user.slice/user-1000.slice/user@1000.service";
+        assert_eq!(found(manager), ("user@1000.service", None, manager));
+        assert_eq!(found("/session-3.scope/x"), ("session-3.scope", None, "/session-3.scope"));
+        let rootless = format!("{manager}/user.slice/libpod-{ID}.scope");
+        let inside = format!("{rootless}/container/system.slice/postfix.service");
+        assert_eq!(found(&inside), ("postfix.service", Some(1000), inside.as_str()));
+        assert_eq!(containers(&inside).collect::<Vec<_>>(), [(Some(1000), ID)]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Lines of a recording: a header, connections, a trailer. JSON Lines, one object per line.
 
+mod bounds;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -134,12 +136,17 @@ pub struct Trust {
     pub events_lost: u64,
     /// Times a kernel or user-space table was full.
     pub map_full: u64,
+    /// Connections that are not traced, because their user held an eighth of the kernel's table, or more, while
+    /// less than an eighth of it was free: the rest is kept for other users.
+    pub over_quota: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
     /// Connections that have no record; `None` if it cannot be known exactly.
     pub connections_lost: Option<u64>,
     /// Connections of unknown age (open before tracing began).
     pub midlife: u64,
+    /// Times that the wall clock was set while smtptrace ran.
+    pub clock_steps: u64,
     /// Lines of recordings that could not be read.
     pub unreadable_lines: u64,
     /// Recordings without a trailer: the tracer was killed, or is still running.
@@ -154,6 +161,21 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Adds the counters of another trace, `connections_lost` and the hooks excepted. They come from files: a sum
+    /// that no counter can hold is the largest that one can.
+    pub fn add(&mut self, other: &Self) {
+        let add = |sum: &mut u64, n: u64| *sum = sum.saturating_add(n);
+        add(&mut self.events_lost, other.events_lost);
+        add(&mut self.map_full, other.map_full);
+        add(&mut self.over_quota, other.over_quota);
+        add(&mut self.undecodable, other.undecodable);
+        add(&mut self.clock_steps, other.clock_steps);
+        add(&mut self.not_recorded, other.not_recorded);
+        let (sum, one) = (&mut self.overhead, &other.overhead);
+        sum.user_cpu_us = sum_of_known(sum.user_cpu_us, one.user_cpu_us);
+        sum.kernel_cpu_us = sum_of_known(sum.kernel_cpu_us, one.kernel_cpu_us);
+    }
+
     /// What was counted since `earlier`, which was taken of the same trace.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -166,9 +188,11 @@ impl Trust {
         Self {
             events_lost: self.events_lost.saturating_sub(earlier.events_lost),
             map_full: self.map_full.saturating_sub(earlier.map_full),
+            over_quota: self.over_quota.saturating_sub(earlier.over_quota),
             undecodable: self.undecodable.saturating_sub(earlier.undecodable),
             connections_lost: difference(self.connections_lost, earlier.connections_lost),
             midlife: self.midlife.saturating_sub(earlier.midlife),
+            clock_steps: self.clock_steps.saturating_sub(earlier.clock_steps),
             unreadable_lines: self.unreadable_lines.saturating_sub(earlier.unreadable_lines),
             unfinished_recordings: self
                 .unfinished_recordings
@@ -189,6 +213,7 @@ impl Trust {
     pub fn is_complete(&self) -> bool {
         self.events_lost == 0
             && self.map_full == 0
+            && self.over_quota == 0
             && self.undecodable == 0
             && self.connections_lost == Some(0)
             && self.unreadable_lines == 0
@@ -212,6 +237,14 @@ impl HookStatus {
         }
     }
 
+    /// Adds the counters of the same hook in another trace.
+    pub fn add(&mut self, other: &Self) {
+        self.events_lost = self.events_lost.saturating_add(other.events_lost);
+        self.map_full = self.map_full.saturating_add(other.map_full);
+        self.run_count = sum_of_known(self.run_count, other.run_count);
+        self.run_time_ns = sum_of_known(self.run_time_ns, other.run_time_ns);
+    }
+
     fn since(&self, earlier: &Self) -> Self {
         Self {
             events_lost: self.events_lost.saturating_sub(earlier.events_lost),
@@ -220,6 +253,14 @@ impl HookStatus {
             run_time_ns: difference(self.run_time_ns, earlier.run_time_ns),
             ..self.clone()
         }
+    }
+}
+
+/// The sum; unknown only if both are.
+fn sum_of_known(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
     }
 }
 
@@ -244,6 +285,21 @@ pub struct Trailer {
     pub trust: Trust,
 }
 
+/// A line where the wall clock was set while smtptrace ran. Times in the lines before are by the clock as it was, those
+/// in the lines after by the clock as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ClockStep {
+    /// Schema number.
+    pub schema: u32,
+    /// Host name.
+    pub host: String,
+    /// When that was noticed, by the clock as it is.
+    pub time: Utc,
+    /// How far the clock was set forward, in microseconds; negative if it was set back.
+    pub step_us: i64,
+}
+
 /// One line of a recording. `kind` tells which.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {
@@ -251,6 +307,8 @@ pub enum Line {
     Header(Box<Header>),
     /// A connection.
     Connection(Box<Connection>),
+    /// The wall clock was set.
+    Clock(Box<ClockStep>),
     /// Last line.
     Trailer(Box<Trailer>),
 }
@@ -261,6 +319,9 @@ pub enum LineError {
     /// Not JSON, or a field is missing or of the wrong type. A last line cut short ends here too.
     #[error("not a recording line: {0}")]
     Json(#[from] serde_json::Error),
+    /// Longer than anything that smtptrace writes.
+    #[error("not a line that smtptrace has written: a text or a list in it is too long")]
+    Bounds,
     /// `kind` names nothing that this version knows.
     #[error("unknown kind {0:?}")]
     Kind(String),
@@ -294,18 +355,24 @@ impl Line {
             && let Some(connection) = own_json::read::<Box<Connection>>(text)
             && connection.schema <= SCHEMA
         {
-            return Ok(Self::Connection(connection));
+            return Self::Connection(connection).bounded();
         }
         let tag: Tag = serde_json::from_str(text)?;
         if tag.schema > SCHEMA {
             return Err(LineError::Schema(tag.schema));
         }
-        match tag.kind.as_str() {
-            "header" => Ok(Self::Header(serde_json::from_str(text)?)),
-            "connection" => Ok(Self::Connection(serde_json::from_str(text)?)),
-            "trailer" => Ok(Self::Trailer(serde_json::from_str(text)?)),
-            _ => Err(LineError::Kind(tag.kind)),
-        }
+        let line = match tag.kind.as_str() {
+            "header" => Self::Header(serde_json::from_str(text)?),
+            "connection" => Self::Connection(serde_json::from_str(text)?),
+            "clock" => Self::Clock(serde_json::from_str(text)?),
+            "trailer" => Self::Trailer(serde_json::from_str(text)?),
+            _ => return Err(LineError::Kind(tag.kind)),
+        };
+        line.bounded()
+    }
+
+    fn bounded(self) -> Result<Self, LineError> {
+        if self.is_within_bounds() { Ok(self) } else { Err(LineError::Bounds) }
     }
 
     /// The line as JSON, without a line break.
@@ -323,6 +390,9 @@ impl Line {
                 serde_json::to_writer(json, &Tagged { kind: "header", line: line.as_ref() })
             }
             Self::Connection(line) => serde_json::to_writer(json, line),
+            Self::Clock(line) => {
+                serde_json::to_writer(json, &Tagged { kind: "clock", line: line.as_ref() })
+            }
             Self::Trailer(line) => {
                 serde_json::to_writer(json, &Tagged { kind: "trailer", line: line.as_ref() })
             }

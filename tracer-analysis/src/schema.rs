@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     connection::Connection,
-    recording::{Header, Trailer},
+    recording::{ClockStep, Header, Trailer},
     report::Report,
 };
 
@@ -102,16 +102,18 @@ fn recording() -> Value {
     let kinds = [
         schema::<Header>(&mut generator),
         schema::<Connection>(&mut generator),
+        schema::<ClockStep>(&mut generator),
         schema::<Trailer>(&mut generator),
     ];
     let mut document = document(
         "A line of a recording of smtptrace",
-        "Recordings are JSON Lines: a header, connections as they end, and a trailer if tracing ended \
-         cleanly. Names carry their unit; null is unknown, never 0. Newer versions may add fields.",
+        "Recordings are JSON Lines: a header, connections as they end, clock where the wall clock was \
+         set, and a trailer if tracing ended cleanly. Names carry their unit; null is unknown, never 0. Newer versions may add fields.",
         json!({ "oneOf": kinds }),
         &mut generator,
     );
     add_kind(&mut document, "Header", "header");
+    add_kind(&mut document, "ClockStep", "clock");
     add_kind(&mut document, "Trailer", "trailer");
     require(&mut document, "Header", HEADER);
     require(&mut document, "Connection", CONNECTION);

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::origin::{containers, units};
+use crate::origin::{containers, is_unit, managed_user, units};
 
 /// Digits of the id of a container from which on its begin names it.
 const PREFIX: usize = 12;
@@ -38,22 +38,63 @@ impl Selection {
 
 /// A name, or a pattern with `*` and `?`, was given that cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write a name without /, like postfix.service, or a pattern with * and ?")]
+#[error(
+    "write a name, like postfix.service, or a pattern with * and ?; what the systemd manager of a user runs \
+     with that before it: user@1000.service/postfix.service"
+)]
 pub struct WrongPattern;
 
-/// A systemd unit by name, or units by a pattern.
+/// A name or a pattern, of what the manager of the system or that of a user runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitPattern(String);
+struct Name {
+    /// The user, if it is of a user's manager: names there are the user's own.
+    user: Option<u32>,
+    pattern: String,
+}
+
+impl Name {
+    /// Whether it is that of what is called `name`, by the manager of `user` or of the system.
+    fn is_of(&self, user: Option<u32>, name: &str) -> bool {
+        self.user == user && fits(&self.pattern, name)
+    }
+}
+
+impl FromStr for Name {
+    type Err = WrongPattern;
+
+    fn from_str(text: &str) -> Result<Self, WrongPattern> {
+        let (user, pattern) = match text.split_once('/') {
+            Some((manager, pattern)) => (Some(managed_user(manager).ok_or(WrongPattern)?), pattern),
+            None => (None, text),
+        };
+        let good = !pattern.is_empty() && !pattern.contains('/');
+        good.then(|| Self { user, pattern: pattern.to_owned() }).ok_or(WrongPattern)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = self.user {
+            write!(f, "user@{user}.service/")?;
+        }
+        f.write_str(&self.pattern)
+    }
+}
+
+/// A systemd unit by name, or units by a pattern. `user@1000.service/NAME` is one of the user's manager; without, it is
+/// one of the system's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitPattern(Name);
 
 impl UnitPattern {
     /// Whether the cgroup `path` is that of such a unit, or below it.
     pub fn matches(&self, path: &str) -> bool {
-        units(path).any(|unit| fits(&self.0, unit))
+        units(path).any(|unit| self.0.is_of(unit.user, unit.name))
     }
 
     /// The begin of the name, without instance and suffix; for names that are alike.
     pub fn stem(&self) -> &str {
-        self.0.split(['@', '.', '*', '?']).next().unwrap_or_default()
+        self.0.pattern.split(['@', '.', '*', '?']).next().unwrap_or_default()
     }
 }
 
@@ -62,32 +103,37 @@ impl FromStr for UnitPattern {
 
     /// As systemctl(1) does, `postfix` stands for `postfix.service`.
     fn from_str(text: &str) -> Result<Self, WrongPattern> {
-        if text.is_empty() || text.contains('/') {
-            return Err(WrongPattern);
+        let mut name: Name = text.parse()?;
+        if !name.pattern.contains(['*', '?']) && !is_unit(&name.pattern) {
+            name.pattern.push_str(".service");
         }
-        let whole = text.contains(['*', '?']) || units(text).next().is_some();
-        Ok(Self(if whole { text.to_owned() } else { format!("{text}.service") }))
+        Ok(Self(name))
     }
 }
 
 impl fmt::Display for UnitPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
-/// A container by name or id, or containers by a pattern. Twelve digits or more may be the begin of an id.
+/// A container by name or id, or containers by a pattern. Twelve digits or more may be the begin of an id. That of a
+/// user's manager is named as a [unit](UnitPattern) is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerPattern(String);
+pub struct ContainerPattern(Name);
 
 impl ContainerPattern {
     /// Whether the cgroup `path` is that of such a container, or below it.
     pub fn matches(&self, path: &str) -> bool {
+        let Name { user, pattern } = &self.0;
         let is_begin =
-            self.0.len() >= PREFIX && self.0.bytes().all(|byte| byte.is_ascii_hexdigit());
-        containers(path).any(|container| {
-            fits(&self.0, container)
-                || is_begin && container.len() == 64 && container.starts_with(&self.0)
+            pattern.len() >= PREFIX && pattern.bytes().all(|byte| byte.is_ascii_hexdigit());
+        containers(path).any(|(of, container)| {
+            self.0.is_of(of, container)
+                || is_begin
+                    && of == *user
+                    && container.len() == 64
+                    && container.starts_with(pattern.as_str())
         })
     }
 }
@@ -96,14 +142,13 @@ impl FromStr for ContainerPattern {
     type Err = WrongPattern;
 
     fn from_str(text: &str) -> Result<Self, WrongPattern> {
-        let good = !text.is_empty() && !text.contains('/');
-        good.then(|| Self(text.to_owned())).ok_or(WrongPattern)
+        text.parse().map(Self)
     }
 }
 
 impl fmt::Display for ContainerPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -176,6 +221,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_user_named_is_asked_for_with_the_user() {
+        let manager = "/user.slice/user-1000.slice/user@1000.service";
+        let own = format!("{manager}/app.slice/postfix.service");
+        for yes in ["user@1000.service/postfix", "user@1000.service/p*", "user@1000", "user.slice"]
+        {
+            assert!(unit(yes, &own), "{yes}");
+        }
+        for no in ["postfix", "post*", "*.service/postfix", "user@1001.service/postfix"] {
+            assert!(!no.parse::<UnitPattern>().is_ok_and(|it| it.matches(&own)), "{no}");
+        }
+        assert!(
+            !unit("postfix", "/system.slice/web.service/postfix.service"),
+            "it named that itself"
+        );
+        let rootless = format!("{manager}/user.slice/libpod-{ID}.scope");
+        assert!(!container(&ID[..12], &rootless));
+        assert!(container(&format!("user@1000.service/{}", &ID[..12]), &rootless));
+        let text = "user@1000.service/postfix.service";
+        assert_eq!(text.parse::<UnitPattern>().unwrap().to_string(), text);
+    }
+
+    #[test]
     fn both_must_hold() {
         let select = |units: &[&str], containers: &[&str]| Selection {
             units: units.iter().map(|it| it.parse().unwrap()).collect(),
@@ -192,7 +259,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_name() {
-        for wrong in ["", "/", "/system.slice/postfix.service"] {
+        let wrong = ["", "/", "/system.slice/postfix.service", "user@1000.service/", "x/postfix"];
+        for wrong in wrong {
             assert_eq!(wrong.parse::<UnitPattern>(), Err(WrongPattern));
             assert_eq!(wrong.parse::<ContainerPattern>(), Err(WrongPattern));
         }

@@ -42,6 +42,12 @@ impl Utc {
         Self(self.0.saturating_add_unsigned(micros))
     }
 
+    /// This point in time by a clock that was set forward by `step` microseconds, or back if they are negative.
+    #[must_use]
+    pub const fn stepped(self, step: i64) -> Self {
+        Self(self.0.saturating_add(step))
+    }
+
     /// Microseconds from `earlier` to this point; 0 if `earlier` is later.
     pub const fn micros_since(self, earlier: Self) -> u64 {
         if self.0 > earlier.0 { self.0.abs_diff(earlier.0) } else { 0 }

@@ -152,7 +152,20 @@ pub struct Config {
     pub wake_bytes: u32,
     /// Ticks of the kernel's timer in a second (`CONFIG_HZ`); 0 if unknown.
     pub ticks_per_second: u32,
+    /// Entries of the map `CONNECTIONS`.
+    pub max_connections: u32,
+    /// An odd number that nobody else knows: which users have a counter in the map `QUOTAS` together.
+    pub quota_salt: u32,
 }
+
+/// Counters of users in the map `QUOTAS`: a power of two. Behind them stands the counter of all connections.
+pub const QUOTA_USERS: u32 = 1 << QUOTA_BITS;
+
+/// Two to the power of this are [`QUOTA_USERS`].
+pub const QUOTA_BITS: u32 = 12;
+
+/// The part of the table of connections that is kept for users that hold less than such a part: one in so many.
+pub const QUOTA_PART: u32 = 8;
 
 /// Bits of [`Config::settings`].
 pub mod setting {

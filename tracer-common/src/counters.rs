@@ -50,8 +50,10 @@ pub mod reason {
     pub const STATE_UNSEEN: u32 = 9;
     /// The kernel did not remove the entry of a connection that is over at the first attempt.
     pub const ENTRY_STAYS: u32 = 10;
+    /// The rest of the table of connections is kept for users that hold less: the connection is not traced.
+    pub const OVER_QUOTA: u32 = 11;
     /// Number of reasons.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 12;
 }
 
 /// Entries of the map `DROPS`.

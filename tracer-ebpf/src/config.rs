@@ -11,7 +11,8 @@ use tracer_common::config::{ABSENT, Config, Offsets, PortBitmap, has_port};
 static OFFSETS: Offsets = Offsets::ABSENT;
 
 #[unsafe(no_mangle)]
-static CONFIG: Config = Config { settings: 0, wake_bytes: 0, ticks_per_second: 0 };
+static CONFIG: Config =
+    Config { settings: 0, wake_bytes: 0, ticks_per_second: 0, max_connections: 0, quota_salt: 0 };
 
 #[unsafe(no_mangle)]
 static PORTS: PortBitmap = [0; 1024];
@@ -52,6 +53,20 @@ pub(crate) fn tick_ns() -> Option<u64> {
     // SAFETY: `CONFIG` lives forever and is never written.
     let ticks_per_second = unsafe { ptr::read_volatile(&raw const CONFIG.ticks_per_second) };
     1_000_000_000_u64.checked_div(u64::from(ticks_per_second))
+}
+
+/// Entries of the table of connections.
+#[inline(always)]
+pub(crate) fn max_connections() -> u32 {
+    // SAFETY: `CONFIG` lives forever and is never written.
+    unsafe { ptr::read_volatile(&raw const CONFIG.max_connections) }
+}
+
+/// What users are spread over the counters of quotas by.
+#[inline(always)]
+pub(crate) fn quota_salt() -> u32 {
+    // SAFETY: `CONFIG` lives forever and is never written.
+    unsafe { ptr::read_volatile(&raw const CONFIG.quota_salt) }
 }
 
 /// Whether connections to `port` are traced.

@@ -20,6 +20,7 @@ use crate::{
     load::Load,
     maps,
     owner::{current_holder, is_kernel_thread, used_by_current},
+    quota::{self, OverQuota},
     segment::tcp_flag,
     sock::{Sock, TcpSock, state},
 };
@@ -50,36 +51,50 @@ pub(crate) fn entry<'a>(key: u64) -> Option<&'a mut ConnectionState> {
 /// the socket is destroyed.
 #[inline(always)]
 pub(crate) fn forget(state: &mut ConnectionState, key: u64, hook: u32) {
-    state.id = 0;
+    if state.id != 0 {
+        quota::give_back(state.uid);
+        state.id = 0;
+    }
+    remove(key, hook);
+}
+
+#[inline(always)]
+fn remove(key: u64, hook: u32) {
     if maps::CONNECTIONS.remove(key).is_err() {
         emit::count_drop(hook, reason::ENTRY_STAYS);
     }
 }
 
-/// The table of connections is full.
-pub(crate) struct Full;
-
 /// Begins to trace the connection that the current process is opening on `sk`, if it passes the
 /// filters.
+///
+/// # Errors
+///
+/// The reason why there is no room for it, of [`reason`].
 #[inline(always)]
-pub(crate) fn open<L: Load>(sk: Sock<L>) -> Result<(), Full> {
+pub(crate) fn open<L: Load>(sk: Sock<L>) -> Result<(), u32> {
     if is_kernel_thread() {
         return Ok(()); // a further path of an MPTCP connection: its client has a record of the first
     }
     let key = sk.key();
     let Some(empty) = maps::EMPTY.get(0) else { return Ok(()) };
     if maps::CONNECTIONS.insert(key, empty, 0).is_err() {
-        return Err(Full);
+        return Err(reason::CONNECTIONS_FULL);
     }
     let Some(entry) = entry(key) else { return Ok(()) };
     describe(entry, sk, &current_holder());
     entry.tcp_state = state::SYN_SENT;
-    if filter::passes(entry) {
+    let (passes, mut room) = (filter::passes(entry), Ok(()));
+    if passes {
+        room = quota::take(entry.uid).map_err(|OverQuota| reason::OVER_QUOTA);
+    }
+    if passes && room.is_ok() {
         announce(entry);
     } else {
-        forget(entry, key, hook::INET_SOCK_SET_STATE);
+        entry.id = 0;
+        remove(key, hook::INET_SOCK_SET_STATE);
     }
-    Ok(())
+    room
 }
 
 /// Says that this connection is there, if user space has to look at its process at once.

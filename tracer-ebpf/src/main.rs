@@ -5,6 +5,7 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     clippy::inline_always,
     reason = "a pointer to a kernel object keeps its type only within one BPF function"
@@ -20,6 +21,7 @@ mod hooks;
 mod load;
 mod maps;
 mod owner;
+mod quota;
 mod replies;
 mod seed;
 mod segment;

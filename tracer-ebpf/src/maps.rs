@@ -8,7 +8,7 @@ use aya_ebpf::{
     },
 };
 use tracer_common::{
-    config::Selected,
+    config::{QUOTA_USERS, Selected},
     counters,
     record::{ConnectionState, Holder, REPLY_SEGMENT_BYTES, ReplySegment},
 };
@@ -20,6 +20,10 @@ use crate::tls::{Call, Joined, Session};
 /// long-idle pooled connections this tool is about. Sized at load.
 #[map]
 pub(crate) static CONNECTIONS: HashMap<u64, ConnectionState> = HashMap::with_max_entries(65_536, 0);
+
+/// Connections that are held: of the users that share a counter, and behind these of all.
+#[map]
+pub(crate) static QUOTAS: Array<u64> = Array::with_max_entries(QUOTA_USERS + 1, 0);
 
 /// One entry of zeros, never written: what a new connection starts from.
 #[map]

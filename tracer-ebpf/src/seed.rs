@@ -24,6 +24,7 @@ use crate::{
     load::{Load as _, Typed},
     maps,
     owner::current_process,
+    quota,
     sock::{Sock, TcpSock, state},
 };
 
@@ -101,14 +102,22 @@ pub(crate) fn seed(sk: Sock<Typed>, tcp: TcpSock<Typed>, holder: &Holder) {
         return;
     }
     let entry: &ConnectionState = entry;
+    if quota::take(entry.uid).is_err() {
+        emit::count_drop(hook::TASK_FILE, reason::OVER_QUOTA);
+        return;
+    }
     match maps::CONNECTIONS.insert(sk.key(), entry, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             let (write_seq, rcv_nxt) = (entry.turn_write_seq, entry.first_rcv_nxt);
             look_again(sk, tcp, seen, write_seq, rcv_nxt);
             announce(entry);
         }
-        Err(EEXIST) => {}
-        Err(_) => emit::count_drop(hook::TASK_FILE, reason::CONNECTIONS_FULL),
+        Err(error) => {
+            quota::give_back(entry.uid);
+            if error != EEXIST {
+                emit::count_drop(hook::TASK_FILE, reason::CONNECTIONS_FULL);
+            }
+        }
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
 fn outcome(args: &CheckArgs) -> Result<State> {
     let by = args.prefixes.chosen(args.group_by)?;
     let inputs = Input::open_all(&args.files)?;
-    confine(None, false)?;
-    let report = report_on(&inputs, by, args.max_destinations, false)?;
+    let mut memory = confine(None, false)?;
+    let report = report_on(&inputs, by, args.max_destinations, false, &mut memory)?;
     let thresholds = Thresholds {
         min_reuse: args.min_reuse.map(|it| it.0),
         max_dead_on_reuse: args.max_dead_on_reuse.map(|it| it.0),

@@ -36,8 +36,8 @@ pub(crate) fn boot_ns() -> Result<u64> {
     Ok(u64::try_from(kernel_boot()?).unwrap_or(0))
 }
 
-/// Measures the distance: once per trace, so that times within a trace are in order whatever is done to
-/// the wall clock meanwhile. Of several tries the one with the least time in between counts.
+/// Measures the distance. It changes only where the wall clock is set: both clocks run at the same rate, also while
+/// that is adjusted (`timekeeping_get_ns`). Of several tries the one with the least time in between counts.
 pub(crate) fn measure() -> Result<Clock> {
     let mut best = (i128::MAX, 0);
     for _ in 0..16 {
@@ -48,6 +48,22 @@ pub(crate) fn measure() -> Result<Clock> {
         best = best.min(try_);
     }
     Ok(Clock { utc_minus_boot_ns: best.1 })
+}
+
+/// The smallest step of the wall clock that is noticed: more than two readings of the clocks take apart, unless
+/// something comes between them.
+const STEP_NS: u128 = 1_000_000;
+
+/// The distance now, if it is no longer `known`: the wall clock was set since that was measured.
+///
+/// To ask costs two readings of clocks, without a system call. A timer with `TFD_TIMER_CANCEL_ON_SET` would tell,
+/// too, but only the loop of events hears it: records that are drained first would still have the old distance.
+pub(crate) fn stepped(known: Clock) -> Result<Option<Clock>> {
+    let is_far =
+        |clock: Clock| clock.utc_minus_boot_ns.abs_diff(known.utc_minus_boot_ns) >= STEP_NS;
+    let glance = Clock { utc_minus_boot_ns: nanos(ClockId::CLOCK_REALTIME)? - kernel_boot()? };
+    let now = if is_far(glance) { measure()? } else { known };
+    Ok(Some(now).filter(|now| is_far(*now)))
 }
 
 /// Ticks of the kernel's timer in a second (`CONFIG_HZ`): a coarse clock moves once a tick. `None` if the
@@ -77,6 +93,19 @@ mod tests {
         // A second and a half back.
         assert_eq!(boottime_offset_ns("boottime -2 500000000\n"), Some(-1_500_000_000));
         assert_eq!(boottime_offset_ns(""), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed_and_one_that_was_not_is_not() {
+        let now = measure().unwrap();
+        for _ in 0..10_000 {
+            assert_eq!(stepped(now).unwrap(), None);
+        }
+        for step in [-3_600_000_000_000_i128, -2_000_000, 2_000_000] {
+            let known = Clock { utc_minus_boot_ns: now.utc_minus_boot_ns - step };
+            let found = stepped(known).unwrap().unwrap();
+            assert!(found.utc_minus_boot_ns.abs_diff(now.utc_minus_boot_ns) < STEP_NS, "{step}");
+        }
     }
 
     #[test]

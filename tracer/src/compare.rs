@@ -18,15 +18,16 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let chosen = args.prefixes.chosen(args.group_by)?;
     let output = Output::stream(args.document.output.as_deref())?;
     let inputs = [Input::open(&args.before)?, Input::open(&args.after)?];
-    confine(Some(&output), false)?;
+    let mut memory = confine(Some(&output), false)?;
     let saved = [saved_report(&inputs[0])?, saved_report(&inputs[1])?];
     let of_reports = saved.iter().flatten().map(Report::grouping).next();
     let by = chosen.or(of_reports);
     let [before, after] = saved;
-    let side = |saved: Option<Report>, input: &Input| match saved {
+    let mut side = |saved: Option<Report>, input: &Input| match saved {
         Some(saved) => grouped(saved, input, by),
         None => {
-            report::on(slice::from_ref(input), by.unwrap_or_default(), args.max_destinations, true)
+            let (input, by) = (slice::from_ref(input), by.unwrap_or_default());
+            report::on(input, by, args.max_destinations, true, &mut memory)
         }
     };
     let (before, after) = (side(before, &inputs[0])?, side(after, &inputs[1])?);

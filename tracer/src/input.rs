@@ -19,6 +19,7 @@ use tracer_analysis::{
 };
 
 use crate::{
+    memory::Memory,
     output::Output,
     privilege::{self, Reach, User},
     report,
@@ -91,8 +92,10 @@ impl Input {
 }
 
 /// Leaves this process nothing but what is open, and what asking for names takes if it is to `resolve`. To be
-/// called before the first byte of an input is read, and before there is a second thread.
-pub(crate) fn confine(output: Option<&Output>, resolve: bool) -> Result<()> {
+/// called before the first byte of an input is read, and before there is a second thread. Returns how much memory
+/// reading may take.
+pub(crate) fn confine(output: Option<&Output>, resolve: bool) -> Result<Memory> {
+    let memory = Memory::open(MEMORY);
     let directory = output.and_then(Output::directory).map(File::open).transpose();
     let directory = directory.context("cannot open the directory of --output")?;
     // Files are made there by the user who may.
@@ -103,11 +106,18 @@ pub(crate) fn confine(output: Option<&Output>, resolve: bool) -> Result<()> {
         connect: resolve,
         ..Reach::default()
     };
-    privilege::give_up_to_read(resolve, user, &reach)
+    privilege::give_up_to_read(resolve, user, &reach)?;
+    Ok(memory)
 }
+
+/// Memory that reading recordings may take, in bytes, if nothing else is asked for.
+pub(crate) const MEMORY: u64 = 1_000_000_000;
 
 /// The first line of a recording is not longer.
 const LONGEST_LINE: u64 = 1 << 20;
+
+/// Bytes of a report that is read. One of 10,000 destinations with their histograms has 100 MB.
+const LARGEST_REPORT: u64 = 256 << 20;
 
 /// What a JSON document says of itself.
 #[derive(Deserialize)]
@@ -137,22 +147,33 @@ pub(crate) fn saved_report(input: &Input) -> Result<Option<Report>> {
     }
     let mut text = Vec::new();
     let again = input.file().with_context(what)?;
-    again.map_or(Ok(0), |mut file| file.read_to_end(&mut text)).with_context(what)?;
-    let Ok(Tag { kind: Some(kind), schema }) = serde_json::from_slice(&text) else {
+    let read = |file: File| file.take(LARGEST_REPORT + 1).read_to_end(&mut text);
+    again.map_or(Ok(0), read).with_context(what)?;
+    if text.len() as u64 > LARGEST_REPORT {
+        bail!(
+            "{name} is larger than {} MB, the most that is read of a report; give the recording instead, or a \
+             report of fewer destinations (--max-destinations)",
+            LARGEST_REPORT >> 20
+        );
+    }
+    report_of(&text).with_context(|| format!("cannot take {name}"))
+}
+
+/// The report that `text` is, if it is one.
+pub(crate) fn report_of(text: &[u8]) -> Result<Option<Report>> {
+    let Ok(Tag { kind: Some(kind), schema }) = serde_json::from_slice(text) else {
         return Ok(None);
     };
     if kind != "report" {
         return Ok(None);
     }
-    if schema.is_some_and(|schema| schema > SCHEMA) {
+    if let Some(schema) = schema.filter(|schema| *schema > SCHEMA) {
         bail!(
-            "{name} is a report of schema {}, newer than {SCHEMA}, the newest this version reads; use a \
-             newer smtptrace",
-            schema.unwrap_or_default()
+            "it is a report of schema {schema}, newer than {SCHEMA}, the newest this version reads; use a \
+             newer smtptrace"
         );
     }
-    let report = serde_json::from_slice(&text);
-    report.map(Some).with_context(|| format!("{name} is a report, but a broken one"))
+    serde_json::from_slice(text).map(Some).context("it is a report, but a broken one")
 }
 
 /// The report on recordings, or the one report that the only file holds. `by`: the grouping that was
@@ -162,6 +183,7 @@ pub(crate) fn report_on(
     by: Option<Grouping>,
     max_destinations: usize,
     hdr: bool,
+    memory: &mut Memory,
 ) -> Result<Report> {
     if let [only] = inputs
         && let Some(saved) = saved_report(only)?
@@ -176,7 +198,7 @@ pub(crate) fn report_on(
             );
         }
     }
-    report::on(inputs, by.unwrap_or_default(), max_destinations, hdr)
+    report::on(inputs, by.unwrap_or_default(), max_destinations, hdr, memory)
 }
 
 /// A saved report cannot be grouped anew.

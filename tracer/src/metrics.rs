@@ -66,7 +66,7 @@ impl Metrics {
         }))
     }
 
-    /// Begins to serve, on the runtime at hand, and to export, on a thread.
+    /// Begins to serve and to export, each on a thread.
     pub(crate) fn serve(&mut self) -> Result<()> {
         self.otlp = self.unstarted.take().map(Unstarted::start).transpose()?;
         self.endpoint.as_mut().map_or(Ok(()), Endpoint::serve)
@@ -128,7 +128,7 @@ impl Metrics {
             let mut counts: BTreeMap<String, u64> = BTreeMap::new();
             for address in addresses {
                 let host = fold.usual_host(address);
-                *counts.entry(self.fold.destination(address, host)).or_default() += 1;
+                *counts.entry(self.fold.destination(address, host, now)).or_default() += 1;
             }
             counts
         });
@@ -143,9 +143,11 @@ impl Metrics {
                 trust,
                 open: open.as_ref(),
                 named: self.fold.named(),
+                replaced: self.fold.replaced(),
                 limit: self.fold.limit(),
                 own: Own {
                     scrapes: self.endpoint.as_ref().map(Endpoint::answers).unwrap_or_default(),
+                    unfinished: self.endpoint.as_ref().map(Endpoint::unfinished),
                     build_time: self.build_time,
                     recording_failed: self.recording_failed,
                     exports: self.otlp.as_ref().map(Otlp::exports),

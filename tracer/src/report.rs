@@ -18,6 +18,7 @@ use crate::{
     cli::{Format, ReportArgs},
     diagnostics::{Level, say},
     input::{Input, confine},
+    memory::Memory,
     names,
     origins::LeftOut,
     output::{Output, closed_pipe_is_fine},
@@ -32,17 +33,20 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let by = args.output.grouping()?;
     let output = Output::open(&args.output)?;
     let inputs = Input::open_all(&args.files)?;
-    confine(Some(&output), args.output.resolve)?;
+    let memory = &mut confine(Some(&output), args.output.resolve)?;
+    if let Some(limit) = args.output.memory {
+        memory.limit_to(limit);
+    }
     let format = args.output.format;
     match format {
-        Format::Jsonl => return copy(args, &inputs, by, output),
-        Format::Hlog => return log(args, &inputs, by, output),
+        Format::Jsonl => return copy(args, &inputs, by, output, memory),
+        Format::Hlog => return log(args, &inputs, by, output, memory),
         _ => {}
     }
     if let Some(dialect) = format.dialect() {
-        return metrics(args, &inputs, by, dialect, output);
+        return metrics(args, &inputs, by, dialect, output, memory);
     }
-    let (fold, context, replay) = replayed(args, &inputs, format.needs_histograms())?;
+    let (fold, context, replay) = replayed(args, &inputs, format.needs_histograms(), memory)?;
     let mut report = Report::listing(args.output.listed(), &fold, by, context);
     drop(fold);
     let what_if = replay.map(|replay| replay.answer(&report));
@@ -59,11 +63,12 @@ pub(crate) fn on(
     by: Grouping,
     max_destinations: usize,
     hdr: bool,
+    memory: &mut Memory,
 ) -> Result<Report> {
     let mut fold = Fold::new(max_destinations);
     let mut recordings = Recordings::default();
     for input in inputs {
-        recordings.read(input, |line| add(&mut fold, line))?;
+        recordings.read(input, |line| add(&mut fold, memory, line))?;
     }
     Ok(Report::new(&fold, by, recordings.context(hdr)))
 }
@@ -73,13 +78,14 @@ fn replayed(
     args: &ReportArgs,
     inputs: &[Input],
     hdr: bool,
+    memory: &mut Memory,
 ) -> Result<(Fold, Context, Option<Replay>)> {
     let most = args.output.max_destinations;
     let (mut fold, mut replay) = (Fold::new(most), Replay::for_format(args.output.format, most));
     let mut recordings = Recordings::of(args.senders.selection());
     for input in inputs {
         recordings.read(input, |line| {
-            add(&mut fold, line);
+            add(&mut fold, memory, line);
             if let (Some(replay), Line::Connection(connection)) = (&mut replay, line) {
                 replay.add(connection);
             }
@@ -89,7 +95,13 @@ fn replayed(
 }
 
 /// Passes the lines of the recordings on. Only where `--fail-on` is given is there a report to look at.
-fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Result<Status> {
+fn copy(
+    args: &ReportArgs,
+    inputs: &[Input],
+    by: Grouping,
+    output: Output,
+    memory: &mut Memory,
+) -> Result<Status> {
     let name = output.name();
     let mut writer = Writer::plain(output.into_inner());
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
@@ -101,7 +113,7 @@ fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Re
                 result = writer.line(line);
             }
             if let Some(fold) = &mut fold {
-                add(fold, line);
+                add(fold, memory, line);
             }
         })?;
         closed_pipe_is_fine(result).with_context(|| format!("cannot write to {name}"))?;
@@ -112,7 +124,13 @@ fn copy(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Re
 }
 
 /// Writes the log of intervals. Only where `--fail-on` is given is there a report to look at.
-fn log(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Result<Status> {
+fn log(
+    args: &ReportArgs,
+    inputs: &[Input],
+    by: Grouping,
+    output: Output,
+    memory: &mut Memory,
+) -> Result<Status> {
     let name = output.name();
     let mut log = args.output.log(args.interval, by, output);
     let mut fold = args.fail_on.is_given().then(|| Fold::new(args.output.max_destinations));
@@ -128,7 +146,7 @@ fn log(args: &ReportArgs, inputs: &[Input], by: Grouping, output: Output) -> Res
                 _ => {}
             }
             if let Some(fold) = &mut fold {
-                add(fold, line);
+                add(fold, memory, line);
             }
         })?;
     }
@@ -146,13 +164,14 @@ fn metrics(
     by: Grouping,
     dialect: Dialect,
     output: Output,
+    memory: &mut Memory,
 ) -> Result<Status> {
     let mut fold = Fold::new(args.output.max_destinations);
     let mut steady = SteadyFold::new(by, args.output.metrics_destinations);
     let mut recordings = Recordings::of(args.senders.selection());
     for input in inputs {
         recordings.read(input, |line| {
-            add(&mut fold, line);
+            add(&mut fold, memory, line);
             if let Line::Connection(connection) = line {
                 steady.add(connection, fold.usual_host(connection.dst));
             }
@@ -170,6 +189,7 @@ fn metrics(
             trust: &context.trust,
             open: None,
             named: steady.named(),
+            replaced: steady.replaced(),
             limit: steady.limit(),
             own: Own::default(),
         },
@@ -181,21 +201,71 @@ fn metrics(
     Ok(args.fail_on.status(&Report::new(&fold, by, context)))
 }
 
-fn add(fold: &mut Fold, line: &Line) {
+fn add(fold: &mut Fold, memory: &mut Memory, line: &Line) {
     if let Line::Connection(connection) = line {
         fold.add(connection);
+        memory.added(fold);
+    }
+}
+
+/// Hosts, versions and hooks that a report lists at most.
+const HOSTS: usize = 1_000;
+const VERSIONS: usize = 16;
+const HOOKS: usize = 1_024;
+
+/// Texts that are different, the first `MOST` of them.
+#[derive(Default)]
+struct Distinct<const MOST: usize> {
+    texts: BTreeSet<String>,
+    /// How often there was yet another one.
+    left_out: u64,
+}
+
+impl<const MOST: usize> Distinct<MOST> {
+    fn add(&mut self, text: &str) {
+        if self.texts.contains(text) {
+        } else if self.texts.len() < MOST {
+            self.texts.insert(text.to_owned());
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+/// Filters of several recordings, as far as they are the same.
+#[derive(Default)]
+enum Same {
+    #[default]
+    None,
+    All(Box<Filters>),
+    Differ,
+}
+
+impl Same {
+    fn add(&mut self, filters: Filters) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::All(Box::new(filters)),
+            Self::All(known) if *known == filters => Self::All(known),
+            _ => Self::Differ,
+        };
+    }
+
+    fn known(self) -> Option<Filters> {
+        if let Self::All(filters) = self { Some(*filters) } else { None }
     }
 }
 
 /// What several recordings say about themselves, taken together.
 #[derive(Default)]
 pub(crate) struct Recordings {
-    hosts: BTreeSet<String>,
-    versions: BTreeSet<String>,
+    hosts: Distinct<HOSTS>,
+    versions: Distinct<VERSIONS>,
     start: Option<Utc>,
     end: Option<Utc>,
-    filters: Vec<Filters>,
+    /// Those of all, as long as they are the same.
+    filters: Same,
     hooks: BTreeMap<String, HookStatus>,
+    hooks_left_out: u64,
     trust: Trust,
     files: u64,
     /// Senders that are wanted.
@@ -222,9 +292,11 @@ impl Recordings {
                 Line::Header(header) => self.header((**header).clone()),
                 Line::Connection(connection) => {
                     self.span(connection.start, connection.end());
-                    if !self.hosts.contains(&connection.host) {
-                        self.hosts.insert(connection.host.clone());
-                    }
+                    self.hosts.add(&connection.host);
+                }
+                // So that the duration is what has passed.
+                Line::Clock(step) => {
+                    self.start = self.start.map(|start| start.stepped(step.step_us));
                 }
                 Line::Trailer(trailer) => {
                     finished = true;
@@ -247,6 +319,7 @@ impl Recordings {
                 return self.left_out.passes(wanted);
             }
             Line::Header(header) => header.filters.narrow(&self.selection),
+            Line::Clock(_) => {}
             Line::Trailer(trailer) => {
                 let left_out = self.left_out.all() - before.all();
                 trailer.connections = trailer.connections.saturating_sub(left_out);
@@ -257,28 +330,21 @@ impl Recordings {
 
     fn header(&mut self, header: Header) {
         self.span(header.start, header.start);
-        self.hosts.insert(header.host);
-        self.versions.insert(header.version);
-        self.filters.push(header.filters);
+        self.hosts.add(&header.host);
+        self.versions.add(&header.version);
+        self.filters.add(header.filters);
         self.merge_hooks(header.hooks);
     }
 
     fn trailer(&mut self, trailer: Trailer) {
         self.span(trailer.end, trailer.end);
         let (sum, one) = (&mut self.trust, trailer.trust);
-        sum.events_lost += one.events_lost;
-        sum.map_full += one.map_full;
-        sum.undecodable += one.undecodable;
-        sum.not_recorded += one.not_recorded;
-        let lost = one.connections_lost;
-        sum.connections_lost = match (sum.connections_lost, lost) {
-            (Some(sum), Some(lost)) => Some(sum + lost),
+        sum.add(&one);
+        sum.connections_lost = match (sum.connections_lost, one.connections_lost) {
+            (Some(sum), Some(lost)) => Some(sum.saturating_add(lost)),
             (None, lost) if self.files == 0 => lost,
             _ => None,
         };
-        sum.overhead.user_cpu_us = sum_of_known(sum.overhead.user_cpu_us, one.overhead.user_cpu_us);
-        sum.overhead.kernel_cpu_us =
-            sum_of_known(sum.overhead.kernel_cpu_us, one.overhead.kernel_cpu_us);
         self.merge_hooks(one.hooks);
     }
 
@@ -291,13 +357,14 @@ impl Recordings {
         };
         for hook in hooks {
             let Some(known) = self.hooks.get_mut(&hook.hook) else {
-                self.hooks.insert(hook.hook.clone(), hook);
+                if self.hooks.len() < HOOKS {
+                    self.hooks.insert(hook.hook.clone(), hook);
+                } else {
+                    self.hooks_left_out = self.hooks_left_out.saturating_add(1);
+                }
                 continue;
             };
-            known.events_lost += hook.events_lost;
-            known.map_full += hook.map_full;
-            known.run_count = sum_of_known(known.run_count, hook.run_count);
-            known.run_time_ns = sum_of_known(known.run_time_ns, hook.run_time_ns);
+            known.add(&hook);
             if badness(hook.state) > badness(known.state) {
                 (known.state, known.program, known.reason) =
                     (hook.state, hook.program, hook.reason);
@@ -315,28 +382,70 @@ impl Recordings {
         if self.left_out.unknown > 0 {
             say(Level::Warning, &self.left_out.to_string());
         }
+        for (left_out, of, most) in [
+            (self.hosts.left_out, "hosts", HOSTS),
+            (self.versions.left_out, "versions of smtptrace", VERSIONS),
+            (self.hooks_left_out, "hooks", HOOKS),
+        ] {
+            if left_out > 0 {
+                say(
+                    Level::Warning,
+                    &format!(
+                        "left out: {left_out} times a recording named {of} beyond the first {most}; the \
+                         report does not list them, and counts all else"
+                    ),
+                );
+            }
+        }
         if self.trust.unfinished_recordings > 0 {
             self.trust.connections_lost = None; // their counters were never written
         }
         self.trust.hooks = self.hooks.into_values().collect();
         let epoch = Utc::from_micros(0);
-        let same = self.filters.windows(2).all(|pair| pair[0] == pair[1]);
         Context {
-            hosts: self.hosts.into_iter().collect(),
-            version: self.versions.into_iter().collect::<Vec<_>>().join(", "),
+            hosts: self.hosts.texts.into_iter().collect(),
+            version: self.versions.texts.into_iter().collect::<Vec<_>>().join(", "),
             start: self.start.unwrap_or(epoch),
             end: self.end.unwrap_or(epoch),
-            filters: self.filters.pop().filter(|_| same),
+            filters: self.filters.known(),
             trust: self.trust,
             hdr,
         }
     }
 }
 
-/// The sum; unknown only if both are.
-fn sum_of_known(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a + b),
-        (a, b) => a.or(b),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_what_files_claim_saturate() {
+        let hook = HookStatus {
+            events_lost: u64::MAX,
+            map_full: u64::MAX,
+            run_count: Some(u64::MAX),
+            ..HookStatus::attached("h", "f")
+        };
+        let mut trust = Trust {
+            events_lost: u64::MAX,
+            map_full: 1,
+            undecodable: u64::MAX,
+            connections_lost: Some(u64::MAX),
+            hooks: vec![hook],
+            ..Trust::default()
+        };
+        trust.overhead.user_cpu_us = Some(u64::MAX);
+        let host = "mx".to_owned();
+        let end = Utc::from_micros(0);
+        let trailer = Trailer { schema: 1, host, end, connections: 0, trust: trust.clone() };
+        let mut recordings = Recordings::default();
+        for files in 0..3 {
+            recordings.files = files;
+            recordings.trailer(trailer.clone());
+        }
+        let sum = recordings.context(false).trust;
+        assert_eq!((sum.events_lost, sum.map_full, sum.undecodable), (u64::MAX, 3, u64::MAX));
+        assert_eq!((sum.connections_lost, sum.overhead), (Some(u64::MAX), trust.overhead));
+        assert_eq!(sum.hooks, trust.hooks);
     }
 }

@@ -30,6 +30,9 @@ const KEEPALIVE: u32 = 4321;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Records that are kept, those of others included.
+const RECORDS: usize = 4_096;
+
 /// What the record of a connection must say.
 type Expected = Map<String, Value>;
 
@@ -52,7 +55,7 @@ pub(crate) fn check(settings: &Settings) -> Result<()> {
     let expected = converse(listeners).context(
         "cannot connect over loopback, by which the file of --btf is checked; is lo up?",
     )?;
-    let records = records(kernel, expected.len())?;
+    let records = records(kernel, &expected)?;
     let wrong = expected.iter().find_map(|expected| difference(expected, &records));
     wrong.map_or(Ok(()), |wrong| {
         bail!(
@@ -104,7 +107,7 @@ fn session(listener: &TcpListener) -> Result<SocketAddr> {
     let address = client.local_addr()?;
     setsockopt(&client, sockopt::KeepAlive, &true)?;
     setsockopt(&client, sockopt::TcpKeepIdle, &KEEPALIVE)?;
-    let (mut server, _) = listener.accept()?;
+    let mut server = accept_from(listener, address)?;
     say(&mut server, &mut client, GREETING)?;
     say(&mut client, &mut server, QUESTION)?;
     say(&mut server, &mut client, ANSWER)?;
@@ -112,6 +115,20 @@ fn session(listener: &TcpListener) -> Result<SocketAddr> {
     // Until the client's FIN is there.
     let _ = server.read(&mut [0])?;
     Ok(address)
+}
+
+/// The connection of `client`. Any user of this host may connect to the same port first: whose connections are
+/// closed.
+fn accept_from(listener: &TcpListener, client: SocketAddr) -> Result<TcpStream> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        // It is connected: it is in the queue.
+        let (server, peer) = listener.accept()?;
+        if peer == client {
+            return Ok(server);
+        }
+    }
+    bail!("other programs connect to port {} without end", listener.local_addr()?.port())
 }
 
 fn say(from: &mut TcpStream, to: &mut TcpStream, len: usize) -> Result<()> {
@@ -148,17 +165,33 @@ fn expect(object: Value) -> Expected {
     if let Value::Object(expected) = object { expected } else { Expected::new() }
 }
 
-/// The records, when there are `count`, or when patience is over.
-fn records(mut kernel: Kernel, count: usize) -> Result<Vec<Value>> {
+/// The records, when each of the expected ones is among them, or when patience is over. Others connect to these
+/// ports, too: theirs are no reason to wait less.
+fn records(mut kernel: Kernel, expected: &[Expected]) -> Result<Vec<Value>> {
     let context = Context { host: String::new(), clock: clock::measure()? };
     let mut table = Table::new(context, 64);
-    let mut records = Vec::new();
+    let mut records: Vec<Value> = Vec::new();
     let deadline = Instant::now() + PATIENCE;
-    while records.len() < count && Instant::now() < deadline {
-        kernel.drain(&mut table, |connection| records.extend(serde_json::to_value(connection)));
+    while Instant::now() < deadline && !are_there(expected, &records) {
+        kernel.drain(&mut table, |connection| {
+            if records.len() < RECORDS {
+                records.extend(serde_json::to_value(connection));
+            }
+        });
         thread::sleep(Duration::from_millis(5));
     }
     Ok(records)
+}
+
+fn are_there(expected: &[Expected], records: &[Value]) -> bool {
+    let is_there = |one: &Expected| {
+        let is_it = |record: &Value| match one.get("sport") {
+            Some(sport) => record.get("sport") == Some(sport),
+            None => record.get("connect_error") == one.get("connect_error"),
+        };
+        records.iter().any(is_it)
+    };
+    records.len() >= RECORDS || expected.iter().all(is_there)
 }
 
 /// What was seen instead of `expected`; `None` if just that.
@@ -197,6 +230,28 @@ mod tests {
         let text = difference(&expected, &[other, wrong]).unwrap();
         assert_eq!(text, "saw bytes_sent 0 instead of 3");
         assert_eq!(difference(&expected, &[]).unwrap(), "did not see one");
+    }
+
+    #[test]
+    fn strangers_that_come_first_are_no_peer() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut strangers: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        strangers[0].write_all(&[b'y'; QUESTION]).unwrap();
+        let expected = converse(vec![listener]).unwrap();
+        assert_eq!(expected.first().unwrap()["bytes_received"], GREETING + ANSWER);
+    }
+
+    #[test]
+    fn records_of_others_are_not_taken_for_own_ones() {
+        let expected = vec![expect(json!({ "sport": 7 })), expect(json!({ "connect_error": "E" }))];
+        let mut records = vec![json!({ "sport": 8 }), json!({ "sport": 9, "connect_error": null })];
+        assert!(!are_there(&expected, &records));
+        records.push(json!({ "sport": 7 }));
+        assert!(!are_there(&expected, &records));
+        records.push(json!({ "sport": 10, "connect_error": "E" }));
+        assert!(are_there(&expected, &records));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sets up, builds, runs and tests smtptrace: `cargo xtask help`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -53,6 +54,9 @@ enum Command {
         /// Build and pack the commit once more, in another directory, and compare
         #[arg(long)]
         verify: bool,
+        /// Sign SHA256SUMS with this private key of OpenSSH
+        #[arg(long, value_name = "KEY")]
+        sign: Option<PathBuf>,
     },
     /// Set up, build, and measure smtptrace beside its peers; writes docs/performance.md
     Bench {
@@ -83,6 +87,15 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Set up, then run the fuzz targets, or those whose names contain FILTER
+    Fuzz {
+        /// A part of the name of targets, for example `recording`
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+        /// Minutes for each
+        #[arg(long, value_name = "MINUTES", default_value_t = 5)]
+        minutes: u32,
+    },
     /// Set up, then run what takes hours; writes docs/long.md
     Long {
         /// Parts to run; all if none is named
@@ -103,12 +116,15 @@ fn main() -> ExitCode {
             commands::run::run(&[vec![OsString::from("demo")], args].concat())
         }
         Command::Bench { args } => commands::bench::run(&args),
-        Command::Dist { arches, verify } => commands::dist::run(&arches, verify),
+        Command::Dist { arches, verify, sign } => {
+            commands::dist::run(&arches, verify, sign.as_deref())
+        }
         Command::Check => commands::check::run(),
         Command::E2e { filters } => commands::e2e::run(&filters),
         Command::Vm { words, quick } => commands::vm::run(&words, quick),
         Command::Test { list: false } => commands::test::run(),
         Command::Test { list: true } => commands::list::run(),
+        Command::Fuzz { filters, minutes } => commands::fuzz::run(&filters, minutes),
         Command::Long { parts, minutes } => commands::long::run(&parts, minutes),
     };
     outcome.unwrap_or_else(|error| {

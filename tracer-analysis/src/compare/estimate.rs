@@ -37,10 +37,11 @@ pub(super) enum Estimate {
 }
 
 impl Estimate {
-    /// `part` of `all` connections.
+    /// `part` of `all` connections; `None` without any, and if a file says something that cannot be.
     pub(super) fn share(part: u64, all: u64) -> Option<Self> {
         let share = part as f64 / all as f64;
-        (all > 0).then_some(Self::Share { share, observations: all as f64 / PER_OBSERVATION })
+        (all > 0 && part <= all)
+            .then_some(Self::Share { share, observations: all as f64 / PER_OBSERVATION })
     }
 
     pub(super) fn quantile(q: f64, counts: &Counts) -> Option<Self> {
@@ -92,16 +93,16 @@ fn coarse(value: u64, sign: f64) -> f64 {
 }
 
 pub(super) fn total(counts: &Counts) -> u64 {
-    counts.iter().map(|(_, n)| n).sum()
+    counts.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
 }
 
 /// The smallest value that the share `q` of all values does not exceed; 0 if there are none.
 pub(super) fn at_share(counts: &Counts, q: f64) -> u64 {
     // A rounding error must not lift the rank.
     let rank = q * total(counts) as f64 - 1e-6;
-    let mut passed = 0;
+    let mut passed = 0_u64;
     let found = counts.iter().find(|(_, n)| {
-        passed += n;
+        passed = passed.saturating_add(*n);
         passed as f64 >= rank
     });
     found.or(counts.last()).map_or(0, |(value, _)| *value)

@@ -43,11 +43,13 @@ fn shares(of: &Destination) -> [Option<Measured>; 4] {
 /// observations: its error is that of a ratio of two sums over connections (messages that were reused, and
 /// all messages).
 fn reuse(of: &Destination) -> Option<Measured> {
-    let share = of.reuse_ratio?;
+    let share = of.reuse_ratio.filter(|share| (0.0..=1.0).contains(share))?;
     let carried = of.histograms.messages_per_connection.as_ref()?.counts()?;
     let carried: Counts = carried.into_iter().filter(|(messages, _)| *messages > 0).collect();
     let connections = total(&carried) as f64;
-    let messages: u64 = carried.iter().map(|(messages, n)| messages * n).sum();
+    let add =
+        |sum: u64, (messages, n): &(u64, u64)| sum.saturating_add(messages.saturating_mul(*n));
+    let messages = carried.iter().fold(0, add);
     if messages == 0 {
         return None;
     }

@@ -147,6 +147,11 @@ impl Table {
         self.turns.as_mut().map(|turns| turns.take_ended()).unwrap_or_default()
     }
 
+    /// Takes `clock` for all records from now on: the wall clock was set.
+    pub const fn set_clock(&mut self, clock: Clock) {
+        self.context.clock = clock;
+    }
+
     /// The UTC of `boot_ns` nanoseconds of `CLOCK_BOOTTIME`.
     pub fn utc(&self, boot_ns: u64) -> Utc {
         self.context.clock.utc(boot_ns)

@@ -47,6 +47,18 @@ impl<K: Ord, V> Few<K, V> {
         &mut self.0[at].1
     }
 
+    /// Takes a key out.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.find(key).ok()?;
+        let mut entries = mem::take(&mut self.0).into_vec();
+        let (_, value) = entries.remove(at);
+        self.0 = entries.into_boxed_slice();
+        Some(value)
+    }
+
     fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
     where
         K: Borrow<Q>,
@@ -106,6 +118,7 @@ mod tests {
             prop_assert!(few.iter().eq(tree.iter()));
             prop_assert!(few.keys().eq(tree.keys()) && few.values().eq(tree.values()));
             prop_assert_eq!((few.len(), few.get(&0)), (tree.len(), tree.get(&0)));
+            prop_assert_eq!(few.remove(&3), tree.remove(&3));
             prop_assert_eq!(BTreeMap::from(few), tree);
         }
     }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use crate::{
     connection::{Connection, Family},
     destination::{
-        Aggregate, Course, Few, Group, Grouping, Groups, OTHER, Senders, Timeline, group::Cell,
+        Aggregate, Course, Few, Group, Grouping, Groups, OTHER, Senders, Timeline,
+        busiest::{Busiest, Place},
+        group::Cell,
     },
     utc::Utc,
 };
@@ -16,14 +18,16 @@ pub const HOSTS_PER_ADDRESS: usize = 32;
 
 /// Aggregates of all connections so far, from which a report in any grouping can be made.
 ///
-/// At most `max_destinations` addresses are kept, and as many greeting hosts in all; the connections
-/// to further addresses are added up in one aggregate for the others. Until one of these limits is
-/// reached, the order of the connections makes no difference.
+/// The busiest `max_destinations` addresses are kept, and as many greeting hosts in all; the connections
+/// to other addresses are added up in one aggregate. An address that becomes much busier than the least busy one
+/// takes its place. Until one of these limits is reached, the order of the connections makes no difference.
 #[derive(Debug, Clone)]
 pub struct Fold {
     max_destinations: usize,
-    /// Number of (address, host) pairs.
-    hosts: usize,
+    /// Which addresses are kept.
+    kept: Busiest<IpAddr, IpAddr>,
+    /// Which greeting hosts of theirs are; an address has its share of them.
+    named: Busiest<(IpAddr, Box<str>), IpAddr>,
     addresses: BTreeMap<IpAddr, Address>,
     others: Families,
     /// Of all connections: more precise than the sum of those of the destinations.
@@ -78,11 +82,15 @@ impl Address {
 }
 
 impl Fold {
+    /// Destinations that stay apart whatever memory they take.
+    pub const FEWEST: usize = 16;
+
     /// A fold that keeps at most `max_destinations` destinations apart.
     pub fn new(max_destinations: usize) -> Self {
         Self {
             max_destinations,
-            hosts: 0,
+            kept: Busiest::new(max_destinations, usize::MAX),
+            named: Busiest::new(max_destinations, HOSTS_PER_ADDRESS),
             addresses: BTreeMap::new(),
             others: Families::default(),
             timeline: Timeline::default(),
@@ -99,23 +107,23 @@ impl Fold {
         self.replies_421.add_replies_421(connection);
         self.senders.add(connection);
         let host = connection.banner_host.as_deref().and_then(normal_host);
-        self.cell(connection.dst.to_canonical(), host.as_deref()).add(connection);
+        let address = connection.dst.to_canonical();
+        self.cell(address, host.as_deref(), 1, connection.end()).add(connection);
     }
 
     /// Adds all connections of `other`. The limit of this fold stays in force.
     pub fn merge(&mut self, other: &Self) {
-        if let Some((start, end)) = other.window {
-            self.extend_window(start, end);
-        }
+        let Some((start, end)) = other.window else { return };
+        self.extend_window(start, end);
         self.timeline.merge(&other.timeline);
         self.timeline.shrink();
         self.replies_421.merge(&other.replies_421);
-        self.senders.merge(&other.senders);
+        self.senders.merge(&other.senders, end);
         for (&address, theirs) in &other.addresses {
             let named = theirs.hosts.iter().map(|(host, cell)| (Some(host.as_str()), cell));
             let nameless = theirs.nameless.iter().map(|cell| (None, cell));
             for (host, cell) in named.chain(nameless) {
-                let ours = self.cell(address, host);
+                let ours = self.cell(address, host, cell.connections, end);
                 ours.merge(cell);
                 ours.timeline.shrink();
             }
@@ -186,20 +194,72 @@ impl Fold {
         self.window = Some((first.min(start), last.max(end)));
     }
 
-    /// Where the connections to `address` that showed `host` are added up.
-    fn cell(&mut self, address: IpAddr, host: Option<&str>) -> &mut Aggregate {
-        let full = self.addresses.len() >= self.max_destinations;
-        if full && !self.addresses.contains_key(&address) {
-            return self.others.of(family(address));
+    /// Keeps only the busiest three quarters of the destinations apart that are there, [`Self::FEWEST`] at least, and from now
+    /// on no more than these. Returns how many that are.
+    pub fn keep_fewer(&mut self) -> usize {
+        let most = (self.addresses.len() * 3 / 4).max(Self::FEWEST).min(self.max_destinations);
+        self.max_destinations = most;
+        for address in self.kept.shrink_to(most) {
+            self.give_up(address);
         }
+        for (address, host) in self.named.shrink_to(most) {
+            self.give_up_name(address, &host);
+        }
+        most
+    }
+
+    /// Where `connections` to `address` are added up that ended at `at` and showed `host`.
+    fn cell(
+        &mut self,
+        address: IpAddr,
+        host: Option<&str>,
+        connections: u64,
+        at: Utc,
+    ) -> &mut Aggregate {
+        match self.kept.place(|it| it.cmp(&address), || address, None, connections, at) {
+            Place::Own => {}
+            Place::Instead(gone) => self.give_up(gone),
+            Place::Others => return self.others.of(family(address)),
+        }
+        let host = host.filter(|host| self.names(address, host, connections, at));
         let address = self.addresses.entry(address).or_default();
-        let room = self.hosts < self.max_destinations && address.hosts.len() < HOSTS_PER_ADDRESS;
-        match host.map(|host| (host, address.hosts.contains_key(host))) {
-            Some((host, known)) if known || room => {
-                self.hosts += usize::from(!known);
-                address.hosts.of(host)
+        match host {
+            Some(host) => address.hosts.of(host),
+            None => address.nameless.get_or_insert_default(),
+        }
+    }
+
+    /// Whether connections to `address` that show `host` are kept apart from its others.
+    fn names(&mut self, address: IpAddr, host: &str, connections: u64, at: Utc) -> bool {
+        let find = |(of, name): &(IpAddr, Box<str>)| (of, &**name).cmp(&(&address, host));
+        let make = || (address, host.into());
+        match self.named.place(find, make, Some(address), connections, at) {
+            Place::Own => true,
+            Place::Instead((of, gone)) => {
+                self.give_up_name(of, &gone);
+                true
             }
-            _ => address.nameless.get_or_insert_default(),
+            Place::Others => false,
+        }
+    }
+
+    /// Adds what is known of `address` with the name `host` to what is known of it without a name.
+    fn give_up_name(&mut self, address: IpAddr, host: &str) {
+        let Some(of) = self.addresses.get_mut(&address) else { return };
+        if let Some(cell) = of.hosts.remove(host) {
+            let nameless = of.nameless.get_or_insert_default();
+            nameless.merge(&cell);
+            nameless.timeline.shrink();
+        }
+    }
+
+    /// Adds all that is known of `address` to the others.
+    fn give_up(&mut self, address: IpAddr) {
+        self.named.forget(|(of, _)| *of == address);
+        let ours = self.others.of(family(address));
+        for cell in self.addresses.remove(&address).iter().flat_map(Address::cells) {
+            ours.merge(cell);
+            ours.timeline.shrink();
         }
     }
 }
@@ -209,11 +269,18 @@ pub(super) const fn family(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
 }
 
+/// Longest name of a host (RFC 1035 section 2.3.4).
+const LONGEST_HOST: usize = 255;
+
 /// A host name in the form in which it is compared; `None` if it cannot tell servers apart. RFC 5321
 /// section 4.2 wants a domain name or an address literal first in the greeting, but products put their own
 /// name there (`220 Product ESMTP`), and a host its short one: all such servers would be one destination.
 pub(crate) fn normal_host(host: &str) -> Option<String> {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let host = host.trim_end_matches('.');
+    if host.len() > LONGEST_HOST {
+        return None;
+    }
+    let host = host.to_ascii_lowercase();
     let is_literal = || host.starts_with('[') && host.ends_with(']');
     let is_domain = || host.contains('.') && !host.split('.').any(str::is_empty);
     (is_domain() || is_literal()).then_some(host)

@@ -1,8 +1,9 @@
 //! Distributions of measured values, and their summaries.
 
-use std::fmt;
+use std::{fmt, io::Read as _};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use flate2::read::ZlibDecoder;
 use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer as _, V2DeflateSerializer},
@@ -316,9 +317,10 @@ pub struct HistogramSummary {
 
 impl HistogramSummary {
     /// Values and how often each occurs, ascending, each at most 1 % too high; `None` if the histogram is
-    /// not in the report, or is not one.
+    /// not in the report, or is not one that [`Distribution::summary`] makes.
     pub fn counts(&self) -> Option<Vec<(u64, u64)>> {
-        let bytes = STANDARD.decode(self.hdr.as_ref()?).ok()?;
+        let packed = STANDARD.decode(self.hdr.as_ref()?).ok()?;
+        let bytes = unpacked(&packed)?;
         let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).ok()?;
         let (min, max) = (self.min.unwrap_or(0), self.max.unwrap_or(u64::MAX));
         let value = |value: u64| value.max(min).min(max);
@@ -326,3 +328,36 @@ impl HistogramSummary {
         Some(recorded.map(|it| (value(it.value_iterated_to()), it.count_at_value())).collect())
     }
 }
+
+/// Bytes of the largest histogram of [`DIGITS`] digits: nine for each of its buckets.
+const LARGEST: usize = 1 << 16;
+
+/// A histogram in the V2 format, of one in the V2 deflate format; `None` if it is none that is made here. A file says
+/// how much memory it takes: the lengths and digits in it are looked at before the deserializer believes them.
+fn unpacked(packed: &[u8]) -> Option<Vec<u8>> {
+    const COOKIE: u32 = 0x1c84_9313;
+    const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
+    let number = |bytes: &[u8], at: usize| {
+        let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_be_bytes(bytes))
+    };
+    if number(packed, 0)? != COMPRESSED_COOKIE {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    let most = LARGEST as u64 + 1;
+    ZlibDecoder::new(packed.get(8..)?).take(most).read_to_end(&mut bytes).ok()?;
+    let payload = bytes.len().checked_sub(HEADER)?;
+    let lowest_and_highest = bytes.get(16..32)?;
+    let highest = u64::from_be_bytes(lowest_and_highest[8..].try_into().ok()?);
+    let is_ours = bytes.len() <= LARGEST
+        && number(&bytes, 0)? == COOKIE
+        && number(&bytes, 4)? as usize == payload
+        && number(&bytes, 12)? == u32::from(DIGITS)
+        && lowest_and_highest[..8] == 1_u64.to_be_bytes()
+        && highest <= 2 * Distribution::BOUND;
+    is_ours.then_some(bytes)
+}
+
+/// Bytes before the counts of a histogram in the V2 format.
+const HEADER: usize = 40;

@@ -9,6 +9,7 @@ mod ages;
 mod aggregate;
 mod arrivals;
 mod bucket;
+mod busiest;
 mod cost;
 mod course;
 mod few;

@@ -2,7 +2,13 @@
 
 use crate::{
     connection::{Connection, EndCause},
-    destination::{Reception, messages::reuse_ratio, who::Who},
+    destination::{
+        Reception, SenderKind,
+        busiest::{Busiest, Place},
+        messages::reuse_ratio,
+        who::Who,
+    },
+    utc::Utc,
 };
 
 /// Senders that are kept apart; the connections of further ones are added up.
@@ -84,24 +90,39 @@ impl Sent {
     }
 }
 
-/// All senders so far: the first [`SENDERS`] apart, the others together.
-#[derive(Debug, Clone, Default)]
+/// Commands of one user that are kept apart: a program is called what it likes to be called.
+const OF_ONE_USER: usize = SENDERS / 8;
+
+/// All senders so far: the busiest [`SENDERS`] apart, the others together.
+#[derive(Debug, Clone)]
 pub struct Senders {
     /// In the order of `Who`.
     known: Vec<(Who<Box<str>>, Sent)>,
+    /// Which ones are; commands by the user who ran them.
+    busiest: Busiest<Who<Box<str>>, u32>,
     others: Sent,
+}
+
+impl Default for Senders {
+    fn default() -> Self {
+        let busiest = Busiest::new(SENDERS, OF_ONE_USER);
+        Self { known: Vec::new(), busiest, others: Sent::default() }
+    }
 }
 
 impl Senders {
     /// Adds one connection. Takes memory only for a sender that is new.
     pub fn add(&mut self, connection: &Connection) {
-        self.of(Who::of(connection)).add(connection);
+        let who = Who::of(connection);
+        let is_claim = matches!(who.kind(), SenderKind::Command | SenderKind::Netns);
+        let owner = connection.uid.filter(|_| is_claim);
+        self.of(who, owner, 1, connection.end()).add(connection);
     }
 
-    /// Adds all connections of `other`.
-    pub fn merge(&mut self, other: &Self) {
+    /// Adds all connections of `other`, the last of which ended at `end`.
+    pub fn merge(&mut self, other: &Self, end: Utc) {
         for (who, sent) in &other.known {
-            self.of(who.as_ref()).merge(sent);
+            self.of(who.as_ref(), None, sent.connections, end).merge(sent);
         }
         self.others.merge(&other.others);
     }
@@ -116,14 +137,26 @@ impl Senders {
         &self.others
     }
 
-    fn of(&mut self, who: Who<&str>) -> &mut Sent {
-        match self.known.binary_search_by(|(known, _)| known.as_ref().cmp(&who)) {
-            Ok(at) => &mut self.known[at].1,
-            Err(_) if self.known.len() >= SENDERS => &mut self.others,
-            Err(at) => {
-                self.known.insert(at, (who.to_owned(), Sent::default()));
-                &mut self.known[at].1
+    fn of(&mut self, who: Who<&str>, owner: Option<u32>, n: u64, at: Utc) -> &mut Sent {
+        let find = |other: &Who<Box<str>>| other.as_ref().cmp(&who);
+        match self.busiest.place(find, || who.to_owned(), owner, n, at) {
+            Place::Own => {}
+            Place::Instead(gone) => {
+                if let Ok(at) = self.find(gone.as_ref()) {
+                    let (_, sent) = self.known.remove(at);
+                    self.others.merge(&sent);
+                }
             }
+            Place::Others => return &mut self.others,
         }
+        let at = self.find(who).unwrap_or_else(|at| {
+            self.known.insert(at, (who.to_owned(), Sent::default()));
+            at
+        });
+        &mut self.known[at].1
+    }
+
+    fn find(&self, who: Who<&str>) -> Result<usize, usize> {
+        self.known.binary_search_by(|(known, _)| known.as_ref().cmp(&who))
     }
 }

@@ -1,5 +1,5 @@
-//! Aggregates of which none ever takes back what it has counted: for counters that are read while the
-//! trace goes on.
+//! Aggregates whose sum never takes back what it has counted: for counters that are read while the trace goes
+//! on.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -7,20 +7,34 @@ use crate::{
     connection::{Connection, EndCause, EndDuring, TransactionsMethod},
     destination::{
         Group, Grouping, OTHER, Reception, Timeline,
+        busiest::{Busiest, Place},
         fold::{Families, normal_host},
     },
+    utc::Utc,
 };
 
-/// Aggregates of the destinations that came first; of all further ones together, as [`OTHER`].
+/// One address names at most one in so many of the destinations.
+const SHARE: usize = 8;
+
+/// So many names one address has in any case: its own, before a server has greeted, and those of a few hosts.
+const FEW: usize = 4;
+
+/// Aggregates of the busiest destinations; of all other ones together, as [`OTHER`].
 ///
 /// A report groups anew each time it is made, so a destination may go to [`OTHER`] or get another name
-/// between two of them. Here a connection stays with the destination it was counted under, and a
-/// destination that was once named stays named. So no count ever becomes smaller.
+/// between two of them. Here a connection stays with the destination it was counted under. Where there is no room,
+/// a destination that is much busier takes the place of the least busy one, all counts of which go to [`OTHER`].
+/// So no count becomes smaller while its destination is named, that of [`OTHER`] never does, nor does a sum over
+/// all. One that is named again begins at 0.
 #[derive(Debug, Clone)]
 pub struct SteadyFold {
     by: Grouping,
     limit: usize,
     named: BTreeMap<String, Cells>,
+    /// Which ones are; by the address that first showed the name, because a server may show many.
+    busiest: Busiest<String, IpAddr>,
+    /// How many have lost their place.
+    replaced: u64,
     others: Option<Cells>,
     /// Of all connections.
     timeline: Timeline,
@@ -68,30 +82,24 @@ impl SteadyFold {
     /// An empty fold that names at most `limit` destinations, grouped by `by`.
     pub fn new(by: impl Into<Grouping>, limit: usize) -> Self {
         let (by, named, timeline) = (by.into(), BTreeMap::new(), Timeline::default());
-        Self { by, limit, named, others: None, timeline }
+        let busiest = Busiest::new(limit, limit.div_ceil(SHARE).max(FEW));
+        Self { by, limit, named, busiest, replaced: 0, others: None, timeline }
     }
 
-    /// The destination of a connection to `address` whose server is called `host`. It is named from now
+    /// The destination of a connection at `now` to `address` whose server is called `host`. It is named from now
     /// on if there is room, and [`OTHER`] if not.
-    pub fn destination(&mut self, address: IpAddr, host: Option<&str>) -> String {
+    pub fn destination(&mut self, address: IpAddr, host: Option<&str>, now: Utc) -> String {
         let host = host.and_then(normal_host);
-        let key = self.by.key(address.to_canonical(), host.as_deref());
-        if self.named.contains_key(&key) {
-            return key;
-        }
-        if self.named.len() < self.limit {
-            self.named.insert(key.clone(), Cells::default());
-            return key;
-        }
-        self.others.get_or_insert_default();
-        OTHER.to_owned()
+        self.key(address, host.as_deref(), 0, now)
     }
 
     /// Adds one connection. Without a greeting that names a host it is one to `usual_host`.
     /// Returns its destination.
     pub fn add(&mut self, connection: &Connection, usual_host: Option<&str>) -> String {
         let host = connection.banner_host.as_deref().and_then(normal_host);
-        let key = self.destination(connection.dst, host.as_deref().or(usual_host));
+        let usual_host = usual_host.and_then(normal_host);
+        let host = host.as_deref().or(usual_host.as_deref());
+        let key = self.key(connection.dst, host, 1, connection.end());
         let cells = match self.named.get_mut(&key) {
             Some(cells) => cells,
             None => self.others.get_or_insert_default(),
@@ -100,6 +108,32 @@ impl SteadyFold {
         cells.tallies.add(connection);
         self.timeline.add(connection);
         key
+    }
+
+    /// The destination of `connections` that ended at `at`; it is named from now on, or is [`OTHER`].
+    fn key(&mut self, address: IpAddr, host: Option<&str>, connections: u64, at: Utc) -> String {
+        let address = address.to_canonical();
+        let key = self.by.key(address, host);
+        let find = |other: &String| other.cmp(&key);
+        match self.busiest.place(find, || key.clone(), Some(address), connections, at) {
+            Place::Own => {
+                if !self.named.contains_key(&key) {
+                    self.named.insert(key.clone(), Cells::default());
+                }
+                key
+            }
+            Place::Instead(gone) => {
+                let gone = self.named.remove(&gone).unwrap_or_default();
+                self.others.get_or_insert_default().merge(&gone);
+                self.replaced += 1;
+                self.named.insert(key.clone(), Cells::default());
+                key
+            }
+            Place::Others => {
+                self.others.get_or_insert_default();
+                OTHER.to_owned()
+            }
+        }
     }
 
     /// The destinations by name; [`OTHER`], if there is one, last. Only the one at hand takes memory for
@@ -113,6 +147,11 @@ impl SteadyFold {
     /// How many destinations are named.
     pub fn named(&self) -> usize {
         self.named.len()
+    }
+
+    /// How many were named once and are not any more; one that was so several times counts each time.
+    pub const fn replaced(&self) -> u64 {
+        self.replaced
     }
 
     /// How many may be named.
@@ -131,6 +170,15 @@ impl SteadyFold {
 }
 
 impl Cells {
+    fn merge(&mut self, other: &Self) {
+        for (family, theirs) in other.families.cells() {
+            let ours = self.families.of(family);
+            ours.merge(theirs);
+            ours.timeline.shrink();
+        }
+        self.tallies.merge(&other.tallies);
+    }
+
     fn steady(&self, key: &str) -> Steady<'_> {
         let mut group = Group::new(key.to_owned(), self.families.cells(), None);
         for (_, cell) in self.families.cells() {
@@ -151,6 +199,20 @@ impl Tallies {
             carried.connections += 1;
             carried.carrying += u64::from(messages > 0);
             carried.messages += u64::from(messages);
+        }
+    }
+    fn merge(&mut self, other: &Self) {
+        for (key, n) in &other.endings {
+            *self.endings.entry(*key).or_default() += n;
+        }
+        for (key, n) in &other.receptions {
+            *self.receptions.entry(*key).or_default() += n;
+        }
+        for (key, theirs) in &other.carried {
+            let ours = self.carried.entry(*key).or_default();
+            ours.connections += theirs.connections;
+            ours.carrying += theirs.carrying;
+            ours.messages += theirs.messages;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::connection::Connection;
+use crate::{connection::Connection, origin::origin};
 
 /// What the name of a sender is the name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,6 +33,10 @@ pub struct Who<S> {
     pub container: Option<S>,
     /// The systemd unit, of the host or within the container.
     pub unit: Option<S>,
+    /// The user whose systemd manager runs the unit or container; `None` if it is that of the system.
+    pub user: Option<u32>,
+    /// The path of the cgroup of the unit or container: names are given by whoever owns the cgroup above.
+    pub cgroup: Option<S>,
     /// Name of the network namespace.
     pub netns_name: Option<S>,
     /// Inode number of the network namespace.
@@ -44,8 +48,21 @@ pub struct Who<S> {
 impl<'a> Who<&'a str> {
     /// Who opened `connection`.
     pub fn of(connection: &'a Connection) -> Self {
-        let (container, unit) = (connection.container.as_deref(), connection.unit.as_deref());
-        let who = Self { host: &connection.host, container, unit, ..Self::default() };
+        let named = match connection.cgroup_path.as_deref() {
+            Some(path) => {
+                let it = origin(path);
+                let cgroup = Some(it.cgroup).filter(|cgroup| !cgroup.is_empty());
+                let (container, unit) = (it.container, it.unit);
+                Self { container, unit, user: it.user, cgroup, ..Self::default() }
+            }
+            None => Self {
+                container: connection.container.as_deref(),
+                unit: connection.unit.as_deref(),
+                ..Self::default()
+            },
+        };
+        let who = Self { host: &connection.host, ..named };
+        let (container, unit) = (who.container, who.unit);
         match unit {
             Some(unit) if container.is_none() && is_session(unit) => {
                 Self { comm: connection.comm.as_deref(), ..who }
@@ -71,8 +88,17 @@ impl<'a> Who<&'a str> {
         }
     }
 
-    /// One name, for people: `postfix@-.service`, `container 6df79a0a53f3`, `smtp in netns mail`.
+    /// One name, for people: `postfix@-.service`, `container 6df79a0a53f3`, `smtp in netns mail`,
+    /// `mutt.service of user 1000`.
     pub fn name(&self) -> String {
+        let name = self.own_name();
+        match self.user {
+            Some(user) => format!("{name} of user {user}"),
+            None => name,
+        }
+    }
+
+    fn own_name(&self) -> String {
         match (self.container, self.unit, self.netns_name, self.comm) {
             (Some(container), Some(unit), ..) => {
                 format!("{unit} in container {}", short(container))
@@ -93,6 +119,8 @@ impl<'a> Who<&'a str> {
             host: self.host.into(),
             container: self.container.map(Into::into),
             unit: self.unit.map(Into::into),
+            user: self.user,
+            cgroup: self.cgroup.map(Into::into),
             netns_name: self.netns_name.map(Into::into),
             netns: self.netns,
             comm: self.comm.map(Into::into),
@@ -107,6 +135,8 @@ impl Who<Box<str>> {
             host: &self.host,
             container: self.container.as_deref(),
             unit: self.unit.as_deref(),
+            user: self.user,
+            cgroup: self.cgroup.as_deref(),
             netns_name: self.netns_name.as_deref(),
             netns: self.netns,
             comm: self.comm.as_deref(),

@@ -25,6 +25,13 @@ pub struct Sender {
     pub container: Option<String>,
     /// The systemd unit, of the host or within the container; `null` if it is not known.
     pub unit: Option<String>,
+    /// The user whose systemd manager runs the unit or container, and who named it; `null` if it is the
+    /// manager of the system, or if it is not known.
+    #[serde(default)]
+    pub user: Option<u32>,
+    /// The path of the cgroup of the unit or container; `null` if it is not known.
+    #[serde(default)]
+    pub cgroup: Option<String>,
     /// Name of the network namespace, where neither unit nor container is known.
     pub netns_name: Option<String>,
     /// Inode number of the network namespace, where neither unit nor container is known.
@@ -101,6 +108,8 @@ impl Sender {
             host: Some(who.host.to_owned()),
             container: owned(who.container),
             unit: owned(who.unit),
+            user: who.user,
+            cgroup: owned(who.cgroup),
             netns_name: owned(who.netns_name),
             netns: who.netns,
             comm: owned(who.comm),

@@ -109,6 +109,31 @@ fn processes_and_namespaces_of_a_unit_are_one_sender() {
 }
 
 #[test]
+fn a_users_unit_does_not_pass_for_the_systems() {
+    let at = |path: &str| Connection {
+        cgroup_path: Some(path.to_owned()),
+        // As smtptrace 0.1 recorded it: the innermost.
+        ..from(None, Some("postfix.service"), None, Some("smtp"), 1)
+    };
+    let system = "/system.slice/postfix.service";
+    let user = "/user.slice/user-1000.slice/user@1000.service/app.slice/postfix.service";
+    let below = "/system.slice/web.service/postfix.service";
+    let report = report(&[at(system), at(&format!("{system}/worker")), at(user), at(below)]);
+    let found = |it: &Sender| (it.name.clone(), it.user, it.cgroup.clone(), it.connections);
+    let mut senders: Vec<_> = report.senders.iter().map(found).collect();
+    senders.sort();
+    let expected = [
+        ("postfix.service", None, system, 2),
+        ("postfix.service of user 1000", Some(1000), user, 1),
+        ("web.service", None, "/system.slice/web.service", 1),
+    ];
+    let expected = expected.map(|(name, user, cgroup, connections)| {
+        (name.to_owned(), user, Some(cgroup.to_owned()), connections)
+    });
+    assert_eq!(senders, expected);
+}
+
+#[test]
 fn counts_of_each() {
     let unit = |messages| from(None, Some("exim4.service"), None, None, messages);
     let refused = Connection {
@@ -150,6 +175,24 @@ fn the_number_of_senders_is_bounded() {
     assert_eq!((other.connections, report.senders_omitted.connections), (20, 20));
     assert_eq!(report.senders_omitted.limit, SENDERS as u64);
     assert_eq!(report.senders[0].connections, 2, "one that is known is still added to");
+}
+
+#[test]
+fn a_user_of_a_thousand_commands_does_not_hide_the_others() {
+    let command =
+        |name: String, uid| Connection { uid: Some(uid), ..from(None, None, None, Some(&name), 1) };
+    let claims = (0..2 * SENDERS).map(|n| command(format!("claim{n}"), 1000));
+    let others = (0..9).map(|n| command(format!("other{n}"), 1001));
+    let report = report(&claims.chain(others).collect::<Vec<_>>());
+    assert_eq!(report.senders.len(), SENDERS / 8 + 9 + 1);
+    let of_others = report.senders.iter().filter(|it| it.name.starts_with("command other"));
+    assert_eq!(of_others.count(), 9);
+    // Services that were there first make room for a busy one.
+    let early = (0..SENDERS).map(|n| from(Some(&format!("c{n}")), None, None, None, 1));
+    let busy = (0..20).map(|_| from(None, Some("busy.service"), None, None, 1));
+    let report = self::report(&early.chain(busy).collect::<Vec<_>>());
+    assert!(report.senders.iter().any(|it| it.name == "busy.service"), "{:?}", report.senders[0]);
+    assert_eq!(report.senders.iter().map(|it| it.connections).sum::<u64>(), SENDERS as u64 + 20);
 }
 
 fn any_sender() -> impl Strategy<Value = Connection> {

@@ -19,12 +19,18 @@ pub(super) fn verdicts(subject: &Subject<'_>) -> Vec<Verdict> {
         Verdict::new(code, Severity::Warning, Confidence::High, &subject.group.key, summary)
             .because("events_lost", trust.events_lost)
             .because("map_full", trust.map_full)
+            .because("over_quota", trust.over_quota)
             .because("undecodable", trust.undecodable)
             .because("connections_lost", lost)
             .because("connections", subject.group.all.connections);
-    vec![match (trust.map_full, trust.events_lost) {
-        (1.., _) => verdict.advise(None, "Raise --max-connections."),
-        (_, 1..) => verdict.advise(None, "Raise --ring-size."),
+    vec![match (trust.map_full, trust.over_quota, trust.events_lost) {
+        (1.., ..) => verdict.advise(None, "Raise --max-connections."),
+        (_, 1.., _) => verdict.advise(
+            None,
+            "One user holds much of the table: look which (`ss -tnp`); if that is right, raise \
+             --max-connections.",
+        ),
+        (.., 1..) => verdict.advise(None, "Raise --ring-size."),
         _ => verdict,
     }]
 }

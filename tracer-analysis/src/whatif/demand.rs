@@ -72,6 +72,9 @@ impl Demand {
     /// Messages that are kept: 24 bytes each.
     pub const MESSAGES: usize = 4_000_000;
 
+    /// Hosts, namespaces and ports that are told apart; further ones count as one.
+    const POOLS: usize = 10_000;
+
     /// A demand that keeps at most `max_destinations` pairs of address and greeting host apart.
     pub fn new(max_destinations: usize) -> Self {
         Self::with_room_for(Self::MESSAGES, max_destinations)
@@ -143,6 +146,9 @@ impl Demand {
     fn pool(&mut self, connection: &Connection) -> u32 {
         let next = u32::try_from(self.pools.len()).unwrap_or(u32::MAX);
         let key = (connection.host.clone(), connection.netns, connection.dport);
+        if next as usize >= Self::POOLS {
+            return self.pools.get(&key).copied().unwrap_or(next);
+        }
         *self.pools.entry(key).or_insert(next)
     }
 }

@@ -80,10 +80,9 @@ fn state_set<L: Load>(sk: Sock<L>, old: u8, new: u8, run: Run) {
         if !is_traced {
             return;
         }
-        let opened = connection::open(sk);
         // The second meets again each connection that the first found no room for.
-        if opened.is_err() && run == Run::First {
-            emit::count_drop(hook::INET_SOCK_SET_STATE, reason::CONNECTIONS_FULL);
+        if let (Err(reason), Run::First) = (connection::open(sk), run) {
+            emit::count_drop(hook::INET_SOCK_SET_STATE, reason);
         }
     } else if let Some(connection) = entry {
         if connection.tcp_state != 0 && connection.tcp_state != old {

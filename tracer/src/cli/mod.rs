@@ -263,6 +263,11 @@ pub(crate) struct OutputArgs {
     /// Most destinations kept apart; the rest is one row, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
+    /// Memory that may be in use, with k, M or G: if it is more, fewer
+    /// destinations are kept apart, the busiest
+    /// [default: 256M while tracing, 1G for recordings]
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(crate) memory: Option<u64>,
     /// Most destinations with metrics of their own, those that came first; the
     /// rest is ~other
     #[arg(long, value_name = "N", default_value_t = 100)]

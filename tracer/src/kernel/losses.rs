@@ -18,6 +18,8 @@ pub(crate) struct Losses {
     pub(crate) events: u64,
     /// Times the map of connections was full.
     pub(crate) map_full: u64,
+    /// Connections refused to users who held much of the map while little of it was free.
+    pub(crate) over_quota: u64,
     /// Connections without a record; `None` if that cannot be known.
     pub(crate) connections: Option<u64>,
 }
@@ -78,9 +80,12 @@ impl Kernel {
             let count = |reason| self.drop_count(counters::index(row, reason));
             let full = count(reason::CONNECTIONS_FULL)?;
             let closed = count(reason::CLOSED_RING_FULL)?;
-            let reasons = (0..reason::COUNT).filter(|it| *it != reason::CONNECTIONS_FULL);
+            let over_quota = count(reason::OVER_QUOTA)?;
+            let own = [reason::CONNECTIONS_FULL, reason::OVER_QUOTA];
+            let reasons = (0..reason::COUNT).filter(|it| !own.contains(it));
             let events = reasons.map(count).sum::<Result<u64>>()?;
-            connections += full + closed;
+            connections += full + over_quota + closed;
+            losses.over_quota += over_quota;
             losses.events += events;
             losses.map_full += full;
             if let Some(hook) = self.hooks.iter_mut().find(|it| it.hook == name) {

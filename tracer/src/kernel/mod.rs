@@ -22,6 +22,7 @@ use tracer_analysis::{
 use tracer_common::record::ConnectionState;
 
 use crate::{
+    memory::give_memory_back,
     origins::{Absent, LeftOut, Origins},
     privilege,
     probe::{
@@ -116,7 +117,7 @@ impl Kernel {
     /// Lets go of what only the start needed, which takes some time.
     pub(crate) fn forget_start(&mut self) {
         self.types = None;
-        give_memory_back();
+        give_memory_back(); // some 60 MB that are never wanted again
     }
 
     /// Whether its maps can be read by a thread without capabilities.
@@ -292,15 +293,6 @@ fn tls_suspect(event: &Event) -> Option<u32> {
         Event::Opened(opened) => Some(opened.pid),
         Event::Owner(change) => Some(change.pid),
         _ => None,
-    }
-}
-
-/// Hands the system what reading the kernel's types has taken: some 60 MB that are never wanted again.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: the function has no preconditions.
-    unsafe {
-        nix::libc::malloc_trim(0);
     }
 }
 

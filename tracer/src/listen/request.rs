@@ -1,16 +1,17 @@
 //! Requests to the metrics endpoint, and the heads of its answers (RFC 9112).
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use crate::sink::openmetrics::Dialect;
 
 /// Status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(crate) enum Status {
     Ok,
     BadRequest,
     NotFound,
     MethodNotAllowed,
+    Misdirected,
     TooLarge,
     Unavailable,
 }
@@ -22,6 +23,7 @@ impl Status {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
+            Self::Misdirected => 421,
             Self::TooLarge => 431,
             Self::Unavailable => 503,
         }
@@ -33,6 +35,7 @@ impl Status {
             Self::BadRequest => "Bad Request",
             Self::NotFound => "Not Found",
             Self::MethodNotAllowed => "Method Not Allowed",
+            Self::Misdirected => "Misdirected Request",
             Self::TooLarge => "Request Header Fields Too Large",
             Self::Unavailable => "Service Unavailable",
         }
@@ -45,19 +48,49 @@ impl Status {
             Self::BadRequest => "This is no HTTP/1 request.\n",
             Self::NotFound => "The metrics are at /metrics.\n",
             Self::MethodNotAllowed => "Metrics can be asked for with GET and HEAD.\n",
+            Self::Misdirected => {
+                "The request calls this server by another name than localhost or an address of loopback.\n\
+                 It is refused, because anybody can have a name point here. A proxy sets Host to the\n\
+                 address that it asks.\n"
+            }
             Self::TooLarge => "The request is longer than 8 kB.\n",
             Self::Unavailable => "The metrics could not be made in time; try again.\n",
         }
     }
 }
 
+/// Whose names a server goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hosts {
+    /// Any: others reach it anyway.
+    Any,
+    /// Those of loopback. A page from elsewhere, whose name was made to point here, has another one in `Host`,
+    /// and its script cannot read the answer.
+    Loopback,
+}
+
+impl Hosts {
+    /// Whether `host`, the value of a header `Host`, is one of them.
+    fn has(self, host: &str) -> bool {
+        let host = host.trim();
+        let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((literal, "")) => literal,
+            Some((literal, port)) if port.starts_with(':') => literal,
+            _ => host.split_once(':').map_or(host, |(name, _)| name),
+        };
+        self == Self::Any
+            || name.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+            || name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+    }
+}
+
 /// A request for metrics.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// Whether only the head of the answer is wanted.
-    pub(super) head_only: bool,
+    pub(crate) head_only: bool,
     /// The form that the client likes best.
-    pub(super) dialect: Dialect,
+    pub(crate) dialect: Dialect,
 }
 
 /// Whether `head` ends with the empty line, or can be answered without.
@@ -71,8 +104,9 @@ fn end(head: &[u8]) -> Option<usize> {
 }
 
 impl Request {
-    /// Reads the head of a request.
-    pub(super) fn parse(head: &[u8]) -> Result<Self, Status> {
+    /// Reads the head of a request to a server that goes by `hosts`. HTTP/1.1 wants a `Host`; who sends none
+    /// is no browser.
+    pub(crate) fn parse(head: &[u8], hosts: Hosts) -> Result<Self, Status> {
         let end = end(head).ok_or(Status::TooLarge)?;
         let text = std::str::from_utf8(&head[..end]).map_err(|_| Status::BadRequest)?;
         let mut lines = text.lines();
@@ -80,19 +114,25 @@ impl Request {
         let [method, target, "HTTP/1.1" | "HTTP/1.0"] = words[..] else {
             return Err(Status::BadRequest);
         };
+        let (mut accept, mut host) = (String::new(), None);
+        for line in lines {
+            let (name, value) = line.split_once(':').ok_or(Status::BadRequest)?;
+            if name.eq_ignore_ascii_case("accept") {
+                let _ = write!(accept, "{value},");
+            }
+            if name.eq_ignore_ascii_case("host") && host.replace(value).is_some() {
+                return Err(Status::BadRequest);
+            }
+        }
+        if !host.is_none_or(|host| hosts.has(host)) {
+            return Err(Status::Misdirected);
+        }
         if !matches!(method, "GET" | "HEAD") {
             return Err(Status::MethodNotAllowed);
         }
         let path = target.split_once('?').map_or(target, |(path, _)| path);
         if path != "/metrics" {
             return Err(Status::NotFound);
-        }
-        let mut accept = String::new();
-        for line in lines {
-            let (name, value) = line.split_once(':').ok_or(Status::BadRequest)?;
-            if name.eq_ignore_ascii_case("accept") {
-                let _ = write!(accept, "{value},");
-            }
         }
         Ok(Self { head_only: method == "HEAD", dialect: preferred(&accept) })
     }
@@ -146,7 +186,7 @@ mod tests {
     use super::*;
 
     fn parse(head: &str) -> Result<Request, Status> {
-        Request::parse(head.as_bytes())
+        Request::parse(head.as_bytes(), Hosts::Any)
     }
 
     #[test]
@@ -162,8 +202,42 @@ mod tests {
         }
         assert_eq!(parse("PRI * HTTP/2.0\r\n\r\n"), Err(Status::BadRequest));
         assert_eq!(parse("GET /metrics HTTP/1.1\r\nno colon\r\n\r\n"), Err(Status::BadRequest));
-        assert_eq!(Request::parse(b"\xff\xfe\r\n\r\n"), Err(Status::BadRequest));
+        assert_eq!(Request::parse(b"\xff\xfe\r\n\r\n", Hosts::Any), Err(Status::BadRequest));
         assert_eq!(parse("GET /metrics HTTP/1.1\r\n"), Err(Status::TooLarge));
+    }
+
+    #[test]
+    fn a_name_that_others_may_have_pointed_here_is_refused() {
+        let parse = |host: &str, hosts| {
+            Request::parse(format!("GET /metrics HTTP/1.1\r\n{host}\r\n\r\n").as_bytes(), hosts)
+        };
+        for own in [
+            "Host: localhost",
+            "Host: LOCALHOST.:9725",
+            "host:127.0.0.1:9725",
+            "Host: 127.1.2.3",
+            "Host: [::1]:9725",
+            "Host: [::ffff:127.0.0.1]",
+            "Accept: */*",
+        ] {
+            assert!(parse(own, Hosts::Loopback).is_ok(), "{own}");
+        }
+        for other in [
+            "Host: rebound.example:9725",
+            "Host: localhost.rebound.example",
+            "Host: 127.0.0.1.rebound.example",
+            "Host: [::1].rebound.example",
+            "Host: 192.0.2.1",
+            "Host: [2001:db8::1]:9725",
+            "Host: ",
+            "Host: [::1",
+            "Host: x@localhost",
+        ] {
+            assert_eq!(parse(other, Hosts::Loopback), Err(Status::Misdirected), "{other}");
+            assert!(parse(other, Hosts::Any).is_ok(), "{other}");
+        }
+        let two = "Host: localhost\r\nHost: rebound.example";
+        assert_eq!(parse(two, Hosts::Loopback), Err(Status::BadRequest));
     }
 
     #[test]

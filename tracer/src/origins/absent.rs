@@ -39,9 +39,9 @@ pub(super) fn absent(wanted: &Selection, paths: &[&str]) -> Vec<Absent> {
 }
 
 fn alike(stem: &str, paths: &[&str]) -> Vec<String> {
-    let all: BTreeSet<&str> = paths.iter().flat_map(|path| units(path)).collect();
-    let alike = all.into_iter().filter(|unit| !stem.is_empty() && unit.contains(stem));
-    alike.take(SUGGESTED).map(str::to_owned).collect()
+    let all: BTreeSet<_> = paths.iter().flat_map(|path| units(path)).collect();
+    let alike = all.into_iter().filter(|unit| !stem.is_empty() && unit.name.contains(stem));
+    alike.take(SUGGESTED).map(|unit| unit.to_string()).collect()
 }
 
 impl fmt::Display for Absent {

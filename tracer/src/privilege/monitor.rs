@@ -142,7 +142,7 @@ fn keep_started<F: Files>(
             let told = if is_first { tell(requests, &ready) } else { Ok(()) };
             ready.is_err() || told.is_err() || serve(requests, &files)
         });
-        match process.map(|process| process.end()) {
+        match process.map(Process::end) {
             Ok(End::Done) => return,
             Ok(End::Again) => {}
             Ok(End::Killed) | Err(_) => std::thread::sleep(PAUSE),

@@ -1,6 +1,10 @@
 //! Loads the BPF object: configuration, offsets and map sizes go in before the programs.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use aya::{
@@ -90,6 +94,9 @@ impl Settings {
             settings,
             wake_bytes: WAKE_BYTES.min(self.ring_size / 2),
             ticks_per_second: clock::ticks_per_second().unwrap_or(0),
+            max_connections: self.max_connections,
+            // The standard library takes its keys from the random numbers of the system.
+            quota_salt: (RandomState::new().hash_one(0) >> 32) as u32 | 1,
         }
     }
 

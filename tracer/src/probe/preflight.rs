@@ -8,12 +8,16 @@ use std::{
 };
 
 use surroundings::Surroundings;
+pub(crate) use surroundings::is_in_pid_namespace_of_host;
 
 /// Where the kernel shows its own types.
 pub(crate) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Oldest kernel with ring buffer, BTF tracepoints and `bpf_skc_to_tcp_sock`.
 const OLDEST: (u32, u32) = (5, 10);
+
+/// The first kernel whose ring buffer has a lock that does not sleep with `PREEMPT_RT` (`raw_spinlock_t`).
+const RAW_RING_LOCK: (u32, u32) = (6, 12);
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub(crate) struct Machine {
     pub(crate) lockdown: Option<String>,
     /// Whether tracefs is mounted.
     pub(crate) has_tracefs: bool,
+    /// Whether it is a real-time kernel (`PREEMPT_RT`).
+    pub(crate) is_realtime: bool,
     /// Namespaces, containers, settings.
     pub(crate) surroundings: Surroundings,
 }
@@ -83,6 +89,7 @@ impl Machine {
             has_tracefs: ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
                 .iter()
                 .any(|path| Path::new(path).exists()),
+            is_realtime: line("/sys/kernel/realtime").is_ok_and(|value| value == "1"),
             surroundings: Surroundings::read(&status),
         }
     }
@@ -91,6 +98,7 @@ impl Machine {
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut findings =
             vec![self.privilege(), self.kernel(), self.btf(), self.lockdown(), self.tracefs()];
+        findings.extend(self.realtime());
         let has = |bit| self.capabilities >> bit & 1 == 1;
         findings.extend(self.surroundings.findings(version(&self.release), has));
         findings
@@ -132,6 +140,26 @@ impl Machine {
                 remedy: "",
             },
         }
+    }
+
+    /// Nothing on other kernels.
+    fn realtime(&self) -> Option<Finding> {
+        if !self.is_realtime {
+            return None;
+        }
+        let subject = "real time";
+        if version(&self.release).is_none_or(|version| version >= RAW_RING_LOCK) {
+            return Some(good(subject, "PREEMPT_RT, with a ring buffer that is made for it"));
+        }
+        Some(Finding {
+            subject,
+            severity: Severity::Note,
+            found: "PREEMPT_RT, and the ring buffer's lock may sleep where a hook may not (\"sleeping function \
+                    called from invalid context\" in the kernel's log)"
+                .into(),
+            remedy: "boot Linux 6.12 or newer (commit 8b62645b09f8), or a kernel without PREEMPT_RT, before \
+                     you trace in production",
+        })
     }
 
     fn btf(&self) -> Finding {
@@ -210,6 +238,7 @@ mod tests {
             btf_file: None,
             lockdown: Some("none [integrity] confidentiality".into()),
             has_tracefs: true,
+            is_realtime: false,
             surroundings: Surroundings::default(),
         }
     }
@@ -255,6 +284,17 @@ mod tests {
     fn capabilities_without_root_are_enough() {
         let machine = Machine { capabilities: 1 << 38 | 1 << 39, ..fit() };
         assert_eq!(fatal(&machine), []);
+    }
+
+    #[test]
+    fn a_realtime_kernel_with_the_old_ring_buffer_is_a_note() {
+        let severity = |release: &str| {
+            let machine = Machine { is_realtime: true, release: release.into(), ..fit() };
+            let findings = machine.findings();
+            findings.iter().find(|it| it.subject == "real time").map(|it| it.severity)
+        };
+        assert_eq!(severity("6.1.0-18-rt-amd64"), Some(Severity::Note));
+        assert_eq!(severity("6.12.1-rt-amd64"), Some(Severity::Good));
     }
 
     #[test]

@@ -17,10 +17,20 @@ use aya::{
     },
     util::online_cpus,
 };
-use nix::{ioctl_write_int_bad, libc, request_code_none};
+use nix::{
+    ioctl_write_int_bad, libc, request_code_none,
+    unistd::{SysconfVar, sysconf},
+};
 
-/// Pages of the buffer of each CPU: room for a second of an unusually busy dialogue.
-const PAGES: usize = 128;
+/// Bytes of the buffer of each CPU: room for a second of an unusually busy dialogue.
+const BYTES: usize = 512 << 10;
+
+/// Pages of [`BYTES`]: a page has 4 KiB, or up to 64 on some machines of 64-bit ARM.
+fn pages() -> usize {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(4 << 10);
+    (BYTES / page.max(1)).max(1)
+}
 
 ioctl_write_int_bad!(
     /// `PERF_EVENT_IOC_SET_OUTPUT` of `include/uapi/linux/perf_event.h`: records go to the buffer of
@@ -29,7 +39,9 @@ ioctl_write_int_bad!(
     request_code_none!(b'$', 5)
 );
 
-/// The buffers of all CPUs that were online when they were opened.
+/// The buffers of all CPUs that were online when they were opened. One that comes online later has none, and to open it
+/// takes a capability that is gone by then: the kernel refuses its replies (`-ENOENT`), the program counts each of
+/// them as lost, and its connection has no count of messages that could be too low.
 #[derive(Default)]
 pub(crate) struct ReplyBuffers {
     buffers: Vec<PerfEventArrayBuffer<MapData>>,
@@ -63,7 +75,7 @@ impl ReplyBuffers {
                 let remedy = "--no-replies does without";
                 format!("cannot open the reply buffer of CPU {cpu}; {remedy}{}", hardened())
             };
-            let buffer = array.open(cpu, Some(PAGES)).with_context(failed)?;
+            let buffer = array.open(cpu, Some(pages())).with_context(failed)?;
             let writer = quiet_writer(cpu, buffer.as_fd()).with_context(failed)?;
             put(descriptor.as_fd(), cpu, writer.as_raw_fd()).with_context(failed)?;
             opened.buffers.push(buffer);

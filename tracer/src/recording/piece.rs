@@ -9,6 +9,9 @@ use std::{
 /// Level of compression: the fastest that still finds the repeated field names.
 const LEVEL: i32 = 3;
 
+/// Ends a frame after what was flushed: an empty last block (RFC 8878 section 3.1.1.2).
+const FRAME_END: [u8; 3] = [1, 0, 0];
+
 type Encoder = zstd::stream::write::Encoder<'static, Vec<u8>>;
 
 /// A file of a recording.
@@ -16,6 +19,8 @@ pub(super) struct Piece {
     file: File,
     /// Compresses into memory, so that what could not be written is known to the byte.
     encoder: Option<Encoder>,
+    /// What was compressed last is not in the file: the next line begins a new frame.
+    frame_broken: bool,
     /// Bytes in the file.
     len: u64,
     connections: u64,
@@ -50,7 +55,7 @@ impl Piece {
     /// Writes to `file`, which is empty.
     pub(super) fn new(file: File, packed: bool) -> io::Result<Self> {
         let encoder = if packed { Some(Encoder::new(Vec::new(), LEVEL)?) } else { None };
-        Ok(Self { file, encoder, len: 0, connections: 0 })
+        Ok(Self { file, encoder, frame_broken: false, len: 0, connections: 0 })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -78,28 +83,34 @@ impl Piece {
     }
 
     /// Writes whole lines and hands them to the system. What is compressed can be read up to here. If that
-    /// fails, no part of a line is left behind.
+    /// fails, no part of a line is left behind, and other lines may follow.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
-        let packed;
+        let before = self.file.metadata()?.len();
+        let mut packed = Vec::new();
         let bytes = match &mut self.encoder {
             Some(encoder) => {
+                if std::mem::replace(&mut self.frame_broken, true) {
+                    *encoder = Encoder::new(Vec::new(), LEVEL)?;
+                    packed.extend(FRAME_END.iter().filter(|_| before > 0));
+                }
                 encoder.write_all(lines)?;
                 encoder.flush()?;
-                packed = std::mem::take(encoder.get_mut());
+                packed.append(encoder.get_mut());
                 packed.as_slice()
             }
             None => lines,
         };
-        let before = self.file.metadata()?.len();
         if let Err(Unwritten { written, error }) = append(&self.file, bytes) {
             let whole_lines = || lines[..written].iter().rposition(|byte| *byte == b'\n');
             let stands = if self.encoder.is_some() { None } else { whole_lines() };
             let stands = stands.map_or(0, |last| last + 1);
             // A part of a line at the end of a file is left out by the reader, too.
             let _ = self.file.set_len(before + stands as u64);
+            self.len = before + stands as u64;
             self.connections += connections(&lines[..stands]);
             return Err(Unwritten { written: stands, error });
         }
+        self.frame_broken = false;
         self.len = before + bytes.len() as u64;
         self.connections += connections(lines);
         Ok(())
@@ -199,6 +210,27 @@ mod tests {
         assert_eq!(fs::read(&elsewhere).unwrap(), line(), "a hole before it");
         fs::remove_file(&elsewhere).unwrap();
         assert_eq!(piece.condition().unwrap(), Condition::Gone);
+    }
+
+    #[test]
+    fn lines_may_follow_an_error() {
+        for packed in [false, true] {
+            let (path, file) = file(&format!("error-{packed}"));
+            let mut piece = Piece::new(file, packed).unwrap();
+            for _ in 0..2 {
+                piece.write(&line()).unwrap();
+                let full = fs::OpenOptions::new().append(true).open("/dev/full").unwrap();
+                let disk = std::mem::replace(&mut piece.file, full);
+                for _ in 0..2 {
+                    assert_eq!(piece.write(&line()).unwrap_err().written, 0);
+                }
+                piece.file = disk;
+            }
+            piece.finish(&line(), false).unwrap();
+            let found = read(&Input::open(&path).unwrap(), |_| ()).unwrap();
+            assert_eq!((found.lines, found.unreadable, found.cut), (3, 0, false), "{packed}");
+            fs::remove_file(path).unwrap();
+        }
     }
 
     #[test]

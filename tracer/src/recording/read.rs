@@ -21,6 +21,10 @@ use crate::{
 /// The first bytes of a Zstandard frame (RFC 8878 section 3.1.1).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// Base 2 logarithm of the bytes that a frame may refer back to, and so of the memory that it takes. Levels up to 19 of
+/// zstd need no more than 23; `--long` and `--ultra` do.
+const WINDOW_LOG: u32 = 24;
+
 /// What was found in a recording besides its lines.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -136,7 +140,8 @@ fn unpacked<'a>(
     }
     let whole = io::Cursor::new(first).take(len as u64).chain(input);
     if first[..len] == ZSTD {
-        let unpacked = zstd::stream::read::Decoder::with_buffer(whole)?;
+        let mut unpacked = zstd::stream::read::Decoder::with_buffer(whole)?;
+        unpacked.window_log_max(WINDOW_LOG)?;
         Ok(Box::new(BufReader::with_capacity(
             256 << 10,
             EndsWhenCut { input: unpacked, cut: Arc::clone(cut) },
@@ -159,6 +164,13 @@ impl<R: Read> Read for EndsWhenCut<R> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.cut.store(true, Ordering::Relaxed);
                 Ok(0)
+            }
+            Err(error) if error.to_string().contains("too much memory") => {
+                Err(io::Error::other(format!(
+                    "{error}: it is compressed with a window above {} MB (zstd --long or --ultra); pass it on \
+                 decompressed: zstd -dc --long=31 FILE | smtptrace report -",
+                    1 << (WINDOW_LOG - 20)
+                )))
             }
             other => other,
         }
@@ -292,6 +304,14 @@ mod tests {
         assert!(found.lines < 1_000 && found.unreadable == 0 && found.cut, "{found:?}");
         assert_eq!(read_text(&packed[..20]).0, Found { cut: true, ..Found::default() });
         assert!(read_bytes(Cursor::new(&b"\x28\xb5\x2f\xfdnonsense\n"[..]), |_| ()).is_err());
+    }
+
+    #[test]
+    fn a_large_window_is_refused_with_what_to_do() {
+        // A frame of a window of 2^27 bytes and one raw block.
+        let frame = b"\x28\xb5\x2f\xfd\x00\x88\x09\x00\x00x";
+        let error = read_bytes(Cursor::new(&frame[..]), |_| ()).unwrap_err().to_string();
+        assert!(error.contains("above 16 MB") && error.contains("zstd -dc"), "{error}");
     }
 
     #[test]

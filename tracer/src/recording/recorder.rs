@@ -2,7 +2,7 @@
 //!
 //! An error of the disk suspends the recording: the lines stay in the queue, and after a pause a new piece is tried,
 //! with growing pauses, so that nothing is lost that the queue has room for. A piece to which not even its header can
-//! be written is removed again.
+//! be written is removed again. Where no new file may be made, the one at hand goes on.
 
 use std::{
     ffi::OsString,
@@ -54,6 +54,8 @@ pub(super) struct Recorder {
     /// Time between two waits for the disk, if it is waited for.
     sync: Option<Duration>,
     piece: Option<Piece>,
+    /// While it is suspended: what was written last.
+    last: Option<Piece>,
     name: OsString,
     /// Lines that were taken and are not written.
     pending: Vec<u8>,
@@ -82,6 +84,7 @@ impl Recorder {
             on_error,
             sync,
             piece: None,
+            last: None,
             name: OsString::new(),
             pending: Vec::new(),
             told: (None, 0),
@@ -129,23 +132,59 @@ impl Recorder {
         self.queue.ended(self.failure.take());
     }
 
-    /// Begins to write to `opened`, with a header and what waits.
+    /// Begins to write to `opened`, with a header and what waits. Where there is room for a part of that only, the
+    /// lines that stand are not written again.
     fn begin(&mut self, opened: Opened, start: Utc) -> io::Result<()> {
         self.header.start = start;
         let mut lines = json(&Line::Header(Box::new(self.header.clone())))?;
+        let header = lines.len();
         lines.extend_from_slice(&self.pending);
         let mut piece = Piece::new(opened.file.try_clone()?, self.pieces.are_packed())?;
-        if let Err(Unwritten { error, .. }) = piece.write(&lines) {
-            self.pieces.withdraw(&opened);
-            return Err(error);
+        match piece.write(&lines) {
+            Ok(()) => {
+                self.taken(self.pending.len());
+                (self.piece, self.last, self.name) = (Some(piece), None, opened.name);
+                self.note_sync();
+                self.pieces.prune();
+                Ok(())
+            }
+            Err(Unwritten { written, error }) => {
+                if written > header {
+                    self.taken(written - header);
+                    (self.last, self.name) = (Some(piece), opened.name);
+                } else {
+                    self.pieces.withdraw(&opened);
+                }
+                Err(error)
+            }
         }
-        self.queue.written(&self.pending);
-        self.pending.clear();
-        self.piece = Some(piece);
-        self.name = opened.name;
-        self.note_sync();
-        self.pieces.prune();
-        Ok(())
+    }
+
+    /// Goes on in the file that was written last. Returns whether it takes what waits.
+    fn go_on(&mut self) -> bool {
+        let Some(mut last) = self.last.take() else { return false };
+        if !matches!(last.condition(), Ok(Condition::Sound)) {
+            return false;
+        }
+        match last.write(&self.pending) {
+            Ok(()) => {
+                self.taken(self.pending.len());
+                self.piece = Some(last);
+                self.note_sync();
+                true
+            }
+            Err(Unwritten { written, .. }) => {
+                self.taken(written);
+                self.last = Some(last);
+                false
+            }
+        }
+    }
+
+    /// Takes note that of the lines that were taken so many bytes are written.
+    fn taken(&mut self, written: usize) {
+        self.queue.written(&self.pending[..written]);
+        self.pending.drain(..written);
     }
 
     /// Writes the lines that were taken.
@@ -154,14 +193,12 @@ impl Recorder {
         let result = match piece.condition() {
             Ok(Condition::Sound) => match piece.write(&self.pending) {
                 Ok(()) => {
-                    self.queue.written(&self.pending);
-                    self.pending.clear();
+                    self.taken(self.pending.len());
                     self.note_sync();
                     Ok(())
                 }
                 Err(Unwritten { written, error }) => {
-                    self.queue.written(&self.pending[..written]);
-                    self.pending.drain(..written);
+                    self.taken(written);
                     Err(error)
                 }
             },
@@ -227,8 +264,7 @@ impl Recorder {
 
     fn end(&mut self, trailer: &Trailer) {
         if let Err(error) = self.finish_piece(trailer) {
-            let why = self.cannot_write(&error);
-            self.failure = Some(Error::new(error).context(why));
+            self.failure = Some(Error::msg(self.cannot_write(&error)));
         }
     }
 
@@ -254,7 +290,7 @@ impl Recorder {
     /// Takes note of an error of the disk.
     fn failed(&mut self, error: &io::Error) {
         let why = self.cannot_write(error);
-        self.piece = None;
+        self.last = self.piece.take().or(self.last.take());
         self.sync_at = None;
         if self.on_error == OnError::Stop {
             self.failure = Some(Error::msg(why).context(STOPPED));
@@ -286,6 +322,8 @@ impl Recorder {
                 self.begin(next, now()).map_err(|error| (Some(name), error))
             }
             Ok(None) => return false,
+            // Privileges are given up; the file at hand is open still.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.go_on() => Ok(()),
             Err(error) => Err((None, error)),
         };
         if let Err((name, error)) = begun {

@@ -117,12 +117,12 @@ impl Pieces {
         Ok(Opened { file: self.directory.open(&name)?, name, is_new: false })
     }
 
-    /// Makes a piece that begins at `start`.
+    /// Makes a piece that begins at `start`. Its name is that of a later second than all before: names are in order, also
+    /// where two pieces begin within the same second, or the clock was set back.
     pub(super) fn create(&mut self, start: Utc) -> io::Result<Opened> {
-        self.newest = self.newest.max(start);
-        // Two pieces may begin within the same second.
-        for number in 0..1_000 {
-            let name = piece(&self.path, self.newest, number);
+        for _ in 0..NAMES {
+            self.newest = self.newest.plus_micros(1_000_000).max(start);
+            let name = piece(&self.path, self.newest);
             match self.directory.create(&name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Ok(file) => {
@@ -181,16 +181,18 @@ fn are_same(one: &File, other: &File) -> bool {
     id(one).is_some() && id(one) == id(other)
 }
 
+/// Names that are tried for a piece, if there are files of these names already.
+const NAMES: usize = 1_000;
+
 /// The name of a piece: `mx1.jsonl.zst` gives `mx1-20261122T030000Z.jsonl.zst`.
-fn piece(path: &Path, start: Utc, number: u32) -> OsString {
+fn piece(path: &Path, start: Utc) -> OsString {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let dot = name.iter().position(|byte| *byte == b'.').filter(|dot| *dot > 0);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
     let second = start.to_string().replace(['-', ':'], "");
     let second = second.split(['.', 'Z']).next().unwrap_or_default();
-    let again = if number == 0 { String::new() } else { format!("-{}", number + 1) };
     let mut piece = OsStr::from_bytes(stem).to_owned();
-    piece.push(format!("-{second}Z{again}"));
+    piece.push(format!("-{second}Z"));
     piece.push(OsStr::from_bytes(extension));
     piece
 }
@@ -204,10 +206,10 @@ mod tests {
     #[test]
     fn pieces_are_named_after_their_start() {
         let start = Utc::parse("2026-11-22T03:00:00.5Z").unwrap();
-        let named = |path: &str, n| piece(Path::new(path), start, n).into_string().unwrap();
-        assert_eq!(named("/var/mx1.jsonl.zst", 0), "mx1-20261122T030000Z.jsonl.zst");
-        assert_eq!(named("mx1", 1), "mx1-20261122T030000Z-2");
-        assert_eq!(named(".hidden", 0), ".hidden-20261122T030000Z");
+        let named = |path: &str| piece(Path::new(path), start).into_string().unwrap();
+        assert_eq!(named("/var/mx1.jsonl.zst"), "mx1-20261122T030000Z.jsonl.zst");
+        assert_eq!(named("mx1"), "mx1-20261122T030000Z");
+        assert_eq!(named(".hidden"), ".hidden-20261122T030000Z");
     }
 
     #[test]
@@ -231,7 +233,8 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(&directory).unwrap().map(|it| it.unwrap().file_name()).collect();
         fs::remove_dir_all(&directory).unwrap();
-        assert_eq!(made[2], "r-19700101T000320Z-2.jsonl");
+        assert_eq!(made[2], "r-19700101T000321Z.jsonl");
+        assert!(made.is_sorted(), "{made:?}");
         assert!(left.len() == 2 && left.contains(&made[2]) && left.contains(&made[3]), "{left:?}");
     }
 }

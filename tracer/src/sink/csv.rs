@@ -1,4 +1,8 @@
 //! The report as CSV (RFC 4180): one row per destination, `total` first. Unknown is empty.
+//!
+//! A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tabulator or a line break for a formula, which can
+//! run programs and send away what stands in other cells. Text comes from strangers: such a cell gets an apostrophe
+//! in front, which a spreadsheet takes for "this is text".
 
 use std::io;
 
@@ -26,41 +30,87 @@ fn all_metrics(report: &Report) -> Vec<&'static str> {
     report.totals.histograms.named().map(|(name, _)| name).collect()
 }
 
-type Count = fn(&Destination) -> Option<String>;
+/// What a cell holds.
+#[derive(Debug, Clone, PartialEq)]
+enum Cell {
+    /// A number of ours, or nothing.
+    Number(String),
+    /// Anything else.
+    Text(String),
+}
+
+impl Cell {
+    /// As it is written: text without what a terminal acts on, and no formula.
+    fn written(self) -> String {
+        match self {
+            Self::Number(number) => number,
+            Self::Text(text) => {
+                let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+                let mark = if is_formula { "'" } else { "" };
+                format!("{mark}{}", safe(&text))
+            }
+        }
+    }
+}
+
+type Count = fn(&Destination) -> Option<Cell>;
 
 const COUNTS: [(&str, Count); 18] = [
-    ("connections", |of| Some(of.connections.to_string())),
-    ("connect_failures", |of| Some(of.connect_failures.to_string())),
-    ("died", |of| Some(of.died.to_string())),
-    ("open", |of| Some(of.open.to_string())),
-    ("midlife", |of| Some(of.midlife.to_string())),
-    ("transactions", |of| text(of.transactions)),
-    ("counted_connections", |of| Some(of.counted_connections.to_string())),
-    ("exact_connections", |of| Some(of.exact_connections.to_string())),
-    ("reuse_ratio", |of| of.reuse_ratio.map(|ratio| ratio.to_string())),
-    ("unused_connections", |of| text(of.unused_connections)),
-    ("missed_reuse", |of| text(of.missed_reuse)),
-    ("peak_concurrency", |of| Some(of.peak_concurrency.to_string())),
-    ("connections_per_minute_peak", |of| Some(of.connections_per_minute.peak.to_string())),
-    ("bytes_sent", |of| text(of.bytes_sent)),
-    ("bytes_received", |of| text(of.bytes_received)),
-    ("retransmits", |of| text(of.retransmits)),
-    ("name", |of| of.name.as_ref().map(|it| safe(&it.name))),
-    ("name_verified", |of| of.name.as_ref().map(|it| it.verified.to_string())),
+    ("connections", |of| number(of.connections)),
+    ("connect_failures", |of| number(of.connect_failures)),
+    ("died", |of| number(of.died)),
+    ("open", |of| number(of.open)),
+    ("midlife", |of| number(of.midlife)),
+    ("transactions", |of| of.transactions.and_then(number)),
+    ("counted_connections", |of| number(of.counted_connections)),
+    ("exact_connections", |of| number(of.exact_connections)),
+    ("reuse_ratio", |of| of.reuse_ratio.and_then(number)),
+    ("unused_connections", |of| of.unused_connections.and_then(number)),
+    ("missed_reuse", |of| of.missed_reuse.and_then(number)),
+    ("peak_concurrency", |of| number(of.peak_concurrency)),
+    ("connections_per_minute_peak", |of| number(of.connections_per_minute.peak)),
+    ("bytes_sent", |of| of.bytes_sent.and_then(number)),
+    ("bytes_received", |of| of.bytes_received.and_then(number)),
+    ("retransmits", |of| of.retransmits.and_then(number)),
+    ("name", |of| of.name.as_ref().map(|it| Cell::Text(it.name.clone()))),
+    ("name_verified", |of| of.name.as_ref().and_then(|it| number(it.verified))),
 ];
 
-fn text(value: Option<u64>) -> Option<String> {
-    value.map(|value| value.to_string())
+/// The cell of a number, or of a truth value.
+#[expect(clippy::unnecessary_wraps, reason = "the table asks for what may be unknown")]
+#[expect(clippy::needless_pass_by_value, reason = "numbers, passed as a function to `and_then`")]
+fn number(value: impl ToString) -> Option<Cell> {
+    Some(Cell::Number(value.to_string()))
 }
 
 fn row(of: &Destination, metrics: &[&str]) -> Vec<String> {
-    let mut cells = vec![safe(&of.key)];
-    cells.extend(COUNTS.iter().map(|(_, count)| count(of).unwrap_or_default()));
+    let unknown = || Cell::Number(String::new());
+    let mut cells = vec![Cell::Text(of.key.clone())];
+    cells.extend(COUNTS.iter().map(|(_, count)| count(of).unwrap_or_else(unknown)));
     for metric in metrics {
         let summary = of.histograms.named().find(|(name, _)| name == metric).map(|(_, it)| it);
-        let values =
-            summary.map(|it| [Some(it.count), it.min, it.p50, it.p90, it.p99, it.max].map(text));
-        cells.extend(values.unwrap_or_default().map(Option::unwrap_or_default));
+        let values = summary.map(|it| [Some(it.count), it.min, it.p50, it.p90, it.p99, it.max]);
+        let values = values.unwrap_or_default();
+        cells.extend(values.map(|value| value.and_then(number).unwrap_or_else(unknown)));
     }
-    cells
+    cells.into_iter().map(Cell::written).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_no_formula_and_numbers_stay_numbers() {
+        let written = |text: &str| Cell::Text(text.into()).written();
+        assert_eq!(written("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0");
+        for formula in ["+1", "-1+1", "@SUM(1)", "\tx", "\r=1", "\n=1"] {
+            assert!(written(formula).starts_with('\''), "{formula:?}");
+        }
+        for plain in ["192.0.2.1", "mx-1.example.org", "~other", "[IPv6:2001:db8::1]", ""] {
+            assert_eq!(written(plain), plain);
+        }
+        assert_eq!(number(-0.5), Some(Cell::Number("-0.5".into())));
+        assert_eq!(Cell::Number("-0.5".into()).written(), "-0.5");
+    }
 }

@@ -25,4 +25,4 @@ pub(crate) use safe_text::safe;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

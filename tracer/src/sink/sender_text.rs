@@ -38,8 +38,8 @@ pub(super) fn sender_name(sender: &Sender, report: &Report) -> String {
     let mut name = safe(&sender.name);
     let same = |it: &&Sender| it.name == sender.name && it.host == sender.host;
     if report.senders.iter().filter(same).nth(1).is_some() {
-        if let Some(container) = &sender.container {
-            name = format!("{name} ({})", safe(container));
+        if let Some(cgroup) = sender.cgroup.as_ref().or(sender.container.as_ref()) {
+            name = format!("{name} ({})", safe(cgroup));
         }
         if let Some(netns) = sender.netns {
             name = format!("{name} in netns {netns}");

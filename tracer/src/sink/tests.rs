@@ -15,7 +15,7 @@ use super::{
 
 const START: &str = "2026-11-22T03:00:00Z";
 
-pub(super) fn connection(
+pub(crate) fn connection(
     dst: &str,
     host: Option<&str>,
     start_s: u64,

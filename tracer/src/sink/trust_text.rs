@@ -30,6 +30,14 @@ pub(super) fn losses(trust: &Trust) -> Vec<String> {
         connections_lost,
         plural(trust.midlife, "connection of unknown age", "connections of unknown age"),
     ];
+    if trust.over_quota > 0 {
+        let over = plural(trust.over_quota, "connection", "connections");
+        parts.push(format!("{over} over the quota of a user"));
+    }
+    if trust.clock_steps > 0 {
+        let times = plural(trust.clock_steps, "time", "times");
+        parts.push(format!("the clock was set {times}"));
+    }
     if trust.unreadable_lines > 0 {
         parts.push(plural(trust.unreadable_lines, "unreadable line", "unreadable lines"));
     }

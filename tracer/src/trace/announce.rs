@@ -1,6 +1,6 @@
 //! What a trace says on stderr while it is set up and runs.
 
-use tracer_analysis::recording::{Header, HookState, HookStatus};
+use tracer_analysis::recording::{ClockStep, Header, HookState, HookStatus};
 
 use crate::{
     diagnostics::{Level, say},
@@ -47,4 +47,14 @@ pub(super) fn announce_left_out(left_out: LeftOut) {
         let level = if left_out.unknown > 0 { Level::Warning } else { Level::Info };
         say(level, &left_out.to_string());
     }
+}
+
+/// Says on stderr that the wall clock was set.
+pub(super) fn announce_clock_step(step: &ClockStep) {
+    let (seconds, way) = (step.step_us.unsigned_abs() as f64 / 1e6, step.step_us.signum());
+    let way = if way < 0 { "back" } else { "forward" };
+    let told = format!(
+        "the clock was set {way} by {seconds:.3} s; times before that are by the clock as it was"
+    );
+    say(Level::Warning, &told);
 }

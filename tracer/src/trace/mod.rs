@@ -22,13 +22,15 @@ use tokio::{
 use tracer_analysis::{
     connection::{Clock, Context, SCHEMA, Table},
     destination::{Fold, Grouping},
-    recording::{Header, Line, Overhead, Trailer, Trust},
+    recording::{ClockStep, Header, Line, Overhead, Trailer, Trust},
     report::{Context as ReportContext, Listed, Report},
     utc::Utc,
 };
 
 use alarm::Alarm;
-use announce::{announce, announce_absent, announce_left_out, announce_library};
+use announce::{
+    announce, announce_absent, announce_clock_step, announce_left_out, announce_library,
+};
 use privileges::{Beside, give_up_privileges, start_beside};
 use settings::{filters, settings};
 use signals::Signals;
@@ -39,12 +41,13 @@ use crate::{
     clock,
     kernel::Kernel,
     live::{self, Asked, Live},
+    memory::Memory,
     metrics::Metrics,
     names,
     outlets::Outlets,
     probe::{
         Settings,
-        preflight::{Machine, Severity},
+        preflight::{Machine, Severity, is_in_pid_namespace_of_host},
     },
     replay::Replay,
     self_check,
@@ -58,6 +61,9 @@ const BUSY: Duration = Duration::from_millis(100);
 
 /// Polling period after a while of silence.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Memory that a trace may take, in bytes, if nothing else is asked for: half of what the unit of systemd allows.
+const MEMORY: u64 = 256_000_000;
 
 /// Runs a trace until it is told to stop.
 pub(crate) fn run(args: &TraceArgs) -> Result<Status> {
@@ -74,10 +80,18 @@ pub(crate) fn run_beside(
 ) -> Result<Report> {
     args.output.grouping()?; // before anything is opened
     preflight(args.hook.btf.as_deref())?;
+    if !args.pid.is_empty() && !is_in_pid_namespace_of_host() {
+        bail!(
+            "cannot select by --pid: smtptrace runs in a pid namespace (a container?), and the kernel counts \
+             processes from the host's; start the container with --pid=host, or select by --comm, --uid, \
+             --cgroup or --unit"
+        );
+    }
     let clock = clock::measure()?;
     let mut outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let Beside { user, attacher } = start_beside(args, &mut outlets)?;
     let metrics = Metrics::open(args)?;
+    let memory = Memory::open(args.output.memory.unwrap_or(MEMORY));
     let settings = settings(args);
     self_check::check(&settings)?;
     let kernel = Kernel::start(&settings, args.measure_overhead, attacher)?;
@@ -88,7 +102,8 @@ pub(crate) fn run_beside(
         .context("cannot start the event loop")?;
     // Before the header says that tracing has begun: whoever waits for it may end the trace at once.
     let signals = Signals::listen(&runtime)?;
-    let mut trace = Trace::new(args, &settings, clock, outlets, metrics, kernel)?;
+    let mut trace =
+        Trace::new(args, &settings, clock, Outputs { outlets, metrics, memory }, kernel)?;
     begin()?;
     trace.kernel.forget_start();
     runtime.block_on(trace.follow(args, signals, has_ended))?;
@@ -105,6 +120,13 @@ pub(crate) fn preflight(btf: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// What was opened before privileges were given up.
+struct Outputs {
+    outlets: Outlets,
+    metrics: Option<Metrics>,
+    memory: Memory,
+}
+
 /// A trace under way.
 struct Trace {
     kernel: Kernel,
@@ -114,6 +136,10 @@ struct Trace {
     header: Header,
     /// CPU time spent before tracing began.
     start_cpu_us: u64,
+    /// By which the times of records are told.
+    clock: Clock,
+    /// Times that the wall clock was set.
+    clock_steps: u64,
 }
 
 impl Trace {
@@ -121,10 +147,10 @@ impl Trace {
         args: &TraceArgs,
         settings: &Settings,
         clock: Clock,
-        mut outlets: Outlets,
-        metrics: Option<Metrics>,
+        outputs: Outputs,
         kernel: Kernel,
     ) -> Result<Self> {
+        let Outputs { mut outlets, metrics, memory } = outputs;
         let host = file_line("/proc/sys/kernel/hostname");
         let header = Header {
             schema: SCHEMA,
@@ -145,6 +171,7 @@ impl Trace {
         }
         let takers = Takers {
             fold: Fold::new(args.output.max_destinations),
+            memory,
             replay: Replay::for_format(args.output.format, args.output.max_destinations),
             metrics,
             live,
@@ -153,7 +180,7 @@ impl Trace {
         };
         let grouping = args.output.grouping()?;
         let start_cpu_us = own_cpu_us().unwrap_or(0);
-        Ok(Self { kernel, table, takers, grouping, header, start_cpu_us })
+        Ok(Self { kernel, table, takers, grouping, header, start_cpu_us, clock, clock_steps: 0 })
     }
 
     /// Follows the kernel until a signal, the end of `duration`, or an outlet that fails.
@@ -189,6 +216,7 @@ impl Trace {
                 () = Metrics::due(self.takers.metrics.as_mut()) => {}
                 rung = alarm.rung() => rung?,
             }
+            self.look_at_clock()?;
             period = if self.drain() > 0 { BUSY } else { (period * 2).min(QUIET) };
             if self.show(args)? == Asked::End {
                 break;
@@ -198,6 +226,26 @@ impl Trace {
             }
             self.publish_metrics()?;
         }
+        Ok(())
+    }
+
+    /// Looks whether the wall clock was set. If so, times are told by it from now on, and the recording says so.
+    fn look_at_clock(&mut self) -> Result<()> {
+        let Some(clock) = clock::stepped(self.clock)? else { return Ok(()) };
+        let step_ns = clock.utc_minus_boot_ns - self.clock.utc_minus_boot_ns;
+        let step = i64::try_from(step_ns / 1_000).unwrap_or(i64::MAX);
+        (self.clock, self.clock_steps) = (clock, self.clock_steps + 1);
+        self.table.set_clock(clock);
+        // So that the duration of the trace is what has passed.
+        self.header.start = self.header.start.stepped(step);
+        let step = ClockStep {
+            schema: SCHEMA,
+            host: self.header.host.clone(),
+            time: self.table.utc(clock::boot_ns()?),
+            step_us: step,
+        };
+        announce_clock_step(&step);
+        self.takers.outlets.line(&Line::Clock(Box::new(step)));
         Ok(())
     }
 
@@ -264,6 +312,7 @@ impl Trace {
     /// the report from being printed.
     fn finish(mut self, args: &TraceArgs) -> Result<Report> {
         self.kernel.detach();
+        self.look_at_clock()?;
         self.drain();
         let now_ns = clock::boot_ns()?;
         for connection in self.kernel.remaining(&mut self.table, now_ns) {
@@ -342,9 +391,11 @@ impl Trace {
         Ok(Trust {
             events_lost: losses.events,
             map_full: losses.map_full + self.table.full(),
+            over_quota: losses.over_quota,
             undecodable: self.kernel.undecodable(),
             connections_lost: losses.connections.filter(|_| self.kernel.undecodable() == 0),
             midlife: 0, // the report counts them
+            clock_steps: self.clock_steps,
             unreadable_lines: 0,
             unfinished_recordings: 0,
             not_recorded: self.not_recorded(),

@@ -2,11 +2,13 @@
 
 use tracer_analysis::{connection::Connection, destination::Fold, recording::Line};
 
-use crate::{live::Live, metrics::Metrics, outlets::Outlets, replay::Replay};
+use crate::{live::Live, memory::Memory, metrics::Metrics, outlets::Outlets, replay::Replay};
 
 /// What is made of the connections of a trace while it runs, and where they go.
 pub(super) struct Takers {
     pub(super) fold: Fold,
+    /// What the fold may take.
+    pub(super) memory: Memory,
     /// For a report that shows it.
     pub(super) replay: Option<Replay>,
     pub(super) metrics: Option<Metrics>,
@@ -22,6 +24,7 @@ impl Takers {
     pub(super) fn take(&mut self, connection: Connection) {
         self.connections += 1;
         self.fold.add(&connection);
+        self.memory.added(&mut self.fold);
         if let Some(replay) = &mut self.replay {
             replay.add(&connection);
         }

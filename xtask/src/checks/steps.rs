@@ -116,6 +116,9 @@ fn check_dependencies(run: &mut Run) {
         }
     };
     run.check("dependencies", &deny().arg("check").args(parts));
+    // A workspace of its own, with a lock file of its own.
+    let fuzz = deny().arg("--manifest-path").arg(run.root.join("fuzz/Cargo.toml"));
+    run.check("dependencies of the fuzz targets", &fuzz.arg("check").args(parts));
 }
 
 fn fetch_advisories(call: &Invocation, root: &Path) -> Result<()> {

@@ -14,7 +14,8 @@ use crate::workspace;
 
 /// Runs the command for `arches`, or for all of them if none is named. `verify`: then everything is built and packed
 /// once more, in another directory, and an error if that gives other bytes.
-pub(crate) fn run(arches: &[Arch], verify: bool) -> Result<ExitCode> {
+/// `key`: sign the sums with it.
+pub(crate) fn run(arches: &[Arch], verify: bool, key: Option<&Path>) -> Result<ExitCode> {
     let root = workspace::root();
     let target = workspace::target_dir(&root)?;
     if verify {
@@ -37,13 +38,18 @@ pub(crate) fn run(arches: &[Arch], verify: bool) -> Result<ExitCode> {
         let binary = Binary { file: &file, arch: *arch, native: &native_file };
         dist::pack(&release, binary, &directory)?;
     }
-    let sums = read(&dist::write_sums(&directory)?)?;
+    let file = dist::finish(&release, &directory)?;
+    let sums = read(&file)?;
     print!("{sums}");
     eprintln!("xtask: packed into {}", directory.display());
     if verify {
         let again = built_again(&root, &target, arches)?;
         ensure!(sums == again, "another build of the same commit gave other files:\n{again}");
         eprintln!("xtask: another build of the same commit gave the same bytes");
+    }
+    if let Some(key) = key {
+        let key = key.canonicalize().with_context(|| format!("no key at {}", key.display()))?;
+        dist::sign(&file, &key)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -86,7 +92,7 @@ pub(crate) fn pack_twice(root: &Path, target: &Path, arch: Arch, file: &Path) ->
     for name in ["dist-first", "dist"] {
         let directory = cleared(target.join(name))?;
         dist::pack(&release, binary, &directory)?;
-        let file = dist::write_sums(&directory)?;
+        let file = dist::finish(&release, &directory)?;
         sums.push(read(&file)?);
     }
     ensure!(

@@ -30,6 +30,8 @@ const TITLES: &str = "| part | what it does | last run, at the commit | result |
 pub(crate) enum Part {
     /// Each fuzz target, for some minutes.
     Fuzz,
+    /// What turns the kernel's bytes into records, under Miri. The other unsafe code calls the kernel, which Miri cannot.
+    Miri,
     /// The property tests, with many more inputs.
     Properties,
     /// All end-to-end tests that run in a virtual machine, on all kernels and both processors.
@@ -42,6 +44,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Self::Fuzz => "fuzz",
+            Self::Miri => "miri",
             Self::Properties => "properties",
             Self::Kernels => "kernels",
             Self::Soak => "soak",
@@ -51,6 +54,7 @@ impl Part {
     fn does(self) -> &'static str {
         match self {
             Self::Fuzz => "each fuzz target, for some minutes",
+            Self::Miri => "the decoder of the kernel's records, under Miri",
             Self::Properties => {
                 "the property tests, with 20,000 inputs each, and 200,000 dialogues at random"
             }
@@ -69,7 +73,8 @@ pub(crate) fn run(parts: &[Part], minutes: u32) -> Result<ExitCode> {
         let begin = Instant::now();
         let before = std::mem::take(&mut run.tally);
         match part {
-            Part::Fuzz => fuzz::run(&mut run, minutes),
+            Part::Fuzz => fuzz::run(&mut run, &[], minutes),
+            Part::Miri => miri(&mut run),
             Part::Properties => run.nextest("property tests", "long", properties()),
             Part::Kernels => {
                 vm::test(&mut run, &KERNELS.iter().collect::<Vec<_>>(), vm::Part::Whole);
@@ -93,6 +98,19 @@ pub(crate) fn run(parts: &[Part], minutes: u32) -> Result<ExitCode> {
         run.tally = whole;
     }
     Ok(run.end())
+}
+
+fn miri(run: &mut Run) {
+    let cargo = || Invocation::new("rustup").args(["run", "nightly", "cargo", "miri"]);
+    if cargo().arg("--version").answer().is_none() {
+        let reason =
+            "the nightly toolchain has no Miri: `rustup component add miri --toolchain nightly`";
+        run.tally.skip("decoder", reason);
+        return;
+    }
+    let tests =
+        cargo().args(["test", "-p", "tracer-common", "-p", "tracer-analysis", "--lib", "decoder"]);
+    run.check("miri", &tests);
 }
 
 fn properties() -> Invocation {

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod dist;
 pub(crate) mod doctor;
 pub(crate) mod e2e;
+pub(crate) mod fuzz;
 pub(crate) mod list;
 pub(crate) mod long;
 pub(crate) mod run;

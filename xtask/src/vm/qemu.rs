@@ -29,6 +29,9 @@ pub(super) struct Machine<'a> {
     pub(super) initramfs: &'a Path,
 }
 
+/// A word on the kernel's command line by which tests know that the machine is theirs (`tests::prerequisite`).
+const OWN_MACHINE: &str = "smtptrace.own_machine";
+
 /// The call that boots `machine`. Everything is emulated: that works in every virtual machine and
 /// container, and without any right.
 fn call(machine: &Machine<'_>) -> Invocation {
@@ -48,7 +51,8 @@ fn call(machine: &Machine<'_>) -> Invocation {
         // What is less than an error would mix with the lines of the tests. Guards against speculation, which an
         // emulated processor does not do, would make every system call several times as slow.
         .arg(format!(
-            "console={console} loglevel=4 mitigations=off panic=-1 oops=panic rdinit=/init"
+            "console={console} loglevel=4 mitigations=off panic=-1 oops=panic rdinit=/init \
+             {OWN_MACHINE}"
         ))
 }
 

@@ -33,6 +33,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         is_slow: true,
     },
     all_of("owners"),
+    all_of("machine_faults"),
+    all_of("quota"),
     slow("midlife"),
     slow("btf_file"),
     slow("privilege"),

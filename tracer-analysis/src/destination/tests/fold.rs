@@ -205,6 +205,23 @@ fn a_server_that_keeps_changing_its_name_takes_no_more_memory() {
     assert_eq!(groups.iter().map(|group| group.all.connections).sum::<u64>(), 100);
 }
 
+/// Those who came first, and a server that shows many names, make room for whom most connections go to.
+#[test]
+fn what_is_kept_is_the_busiest() {
+    let early = (0..40).map(|n| named(&format!("192.0.2.{n}"), &format!("mx{n}.example")));
+    let claims = (0..100).map(|n| named("192.0.2.1", &format!("claim{n}.example")));
+    let late = (0..12).map(|_| named("198.51.100.1", "late.example"));
+    let all: Vec<_> = early.chain(claims).chain(late).collect();
+    let fold = fold(40, &all);
+    let groups: Vec<Group> = fold.groups(GroupBy::Address).collect();
+    assert_eq!(groups.len(), 41);
+    assert_eq!((groups[1].key.as_str(), groups[1].all.connections), ("198.51.100.1", 2));
+    let hosts = keys(&fold, GroupBy::Host);
+    assert!(hosts.contains(&"late.example".into()), "{hosts:?}");
+    assert_eq!(groups.iter().map(|group| group.all.connections).sum::<u64>(), 152);
+    assert_eq!(fold.usual_host("198.51.100.1".parse().unwrap()), Some("late.example"));
+}
+
 /// A count from replies may be inexact, as one from lengths always is.
 #[test]
 fn messages_by_how_they_were_counted() {

@@ -137,3 +137,41 @@ proptest! {
         }
     }
 }
+
+/// A file says how much memory a histogram takes: it is not believed.
+#[test]
+fn a_histogram_that_claims_much_is_none() {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use hdrhistogram::{Histogram, serialization::Serializer as _};
+
+    let summary = |bytes: &[u8]| HistogramSummary {
+        hdr: Some(STANDARD.encode(bytes)),
+        ..HistogramSummary::default()
+    };
+    let written = |histogram: &Histogram<u64>| {
+        let mut bytes = Vec::new();
+        let mut writer = hdrhistogram::serialization::V2DeflateSerializer::new();
+        writer.serialize(histogram, &mut bytes).unwrap();
+        bytes
+    };
+    let mut ours = Histogram::new_with_max(1_000, 2).unwrap();
+    ours.record(7).unwrap();
+    assert_eq!(summary(&written(&ours)).counts(), Some(vec![(7, 1)]));
+    let mut large = Histogram::new_with_max(Distribution::BOUND, 5).unwrap();
+    large.record(7).unwrap();
+    assert_eq!(summary(&written(&large)).counts(), None, "five digits take 30 MB");
+
+    let mut plain = Vec::new();
+    hdrhistogram::serialization::V2Serializer::new().serialize(&ours, &mut plain).unwrap();
+    plain[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert_eq!(summary(&plain).counts(), None);
+    // The same behind compression, and one that grows to a gigabyte.
+    for inflated in [plain, vec![0; 4 << 20]] {
+        let mut packed = [0x1c84_9314_u32, 0].map(u32::to_be_bytes).concat();
+        let mut writer =
+            flate2::write::ZlibEncoder::new(&mut packed, flate2::Compression::default());
+        std::io::Write::write_all(&mut writer, &inflated).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(summary(&packed).counts(), None);
+    }
+}

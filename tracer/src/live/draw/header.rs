@@ -42,7 +42,7 @@ pub(super) fn title(state: &State, shown: &Snapshot, width: usize) -> Line<'stat
 /// Whether the numbers can be trusted.
 fn trust(state: &State, shown: &Snapshot) -> Span<'static> {
     let trust = &shown.report.0.trust;
-    let lost = trust.events_lost + trust.map_full + trust.undecodable;
+    let lost = trust.events_lost + trust.map_full + trust.over_quota + trust.undecodable;
     if lost > 0 {
         Span::styled(format!("LOST {} records", grouped(lost)), state.theme.bad())
     } else if state.title.hooks_missing > 0 {

@@ -69,6 +69,12 @@ impl Default for Surroundings {
     }
 }
 
+/// Whether this process is in the host's pid namespace, from which the kernel counts processes; so it is taken where
+/// that cannot be seen.
+pub(crate) fn is_in_pid_namespace_of_host() -> bool {
+    fs::metadata("/proc/self/ns/pid").map_or(true, |it| it.ino() == initial::PID)
+}
+
 impl Surroundings {
     /// Those of this process, with its `/proc/self/status`.
     pub(super) fn read(status: &str) -> Self {
@@ -163,7 +169,8 @@ impl Surroundings {
             subject,
             severity: Severity::Note,
             found: "in a container without the host's processes: process ids in records are those of the \
-                    host, and /proc does not have them; --tls-probes finds no library by itself"
+                    host, and /proc does not have them; --tls-probes finds no library by itself, and \
+                    --pid is refused"
                 .into(),
             remedy: "start the container with --pid=host (Kubernetes: hostPID: true), or name libraries with \
                      --tls-library",

@@ -8,6 +8,7 @@ use super::{
     About,
     family::{Description, Family, Label, counter, gauge, info},
 };
+use crate::listen::Unfinished;
 
 /// A family and where its samples come from.
 type Source = (Description, fn(&About<'_>, &mut Family));
@@ -42,6 +43,13 @@ pub(super) const SOURCES: &[Source] = &[
         |about, family| family.count(Vec::new(), about.limit as u64),
     ),
     (
+        counter(
+            "smtptrace_destinations_replaced",
+            "Times a destination lost its series to a busier one; its counts are those of ~other since then.",
+        ),
+        |about, family| family.count(Vec::new(), about.replaced),
+    ),
+    (
         counter("smtptrace_events_lost", "Records that the kernel could not hand over, by hook."),
         |about, family| by_hook(about, family, |hook| Some(hook.events_lost)),
     ),
@@ -56,6 +64,14 @@ pub(super) const SOURCES: &[Source] = &[
             let own = about.trust.map_full.saturating_sub(kernel);
             family.count(vec![("hook", "user_space".into())], own);
         },
+    ),
+    (
+        counter(
+            "smtptrace_connections_over_quota",
+            "Connections that are not traced, because their user held an eighth of the kernel's table, or \
+             more, while less than an eighth of it was free.",
+        ),
+        |about, family| family.count(Vec::new(), about.trust.over_quota),
     ),
     (counter("smtptrace_undecodable", "Records that could not be decoded."), |about, family| {
         family.count(Vec::new(), about.trust.undecodable);
@@ -139,6 +155,18 @@ pub(super) const SOURCES: &[Source] = &[
         |about, family| {
             for (status, n) in &about.own.scrapes {
                 family.count(vec![("code", status.to_string().into())], *n);
+            }
+        },
+    ),
+    (
+        counter(
+            "smtptrace_scrapes_unfinished",
+            "Connections to the endpoint closed before their answer was taken, by reason: no_room, too_slow.",
+        ),
+        |about, family| {
+            let reasons = |it: Unfinished| [("no_room", it.no_room), ("too_slow", it.too_slow)];
+            for (reason, n) in about.own.unfinished.into_iter().flat_map(reasons) {
+                family.count(vec![("reason", reason.into())], n);
             }
         },
     ),

@@ -1,6 +1,7 @@
 //! The counts of a trace as metrics: for Prometheus and all that read its formats, and for OTLP.
 //!
-//! `docs/metrics.md` lists all families. Counters are those of a [`SteadyFold`]: they never become smaller.
+//! `docs/metrics.md` lists all families. Counters are those of a [`SteadyFold`]: no sum over all
+//! destinations ever becomes smaller.
 
 mod destinations;
 mod family;
@@ -21,7 +22,7 @@ use tracer_analysis::{
     verdict,
 };
 
-use crate::sink::json::word;
+use crate::{listen::Unfinished, sink::json::word};
 use destinations::One;
 use family::gauge;
 
@@ -47,6 +48,8 @@ pub(crate) struct About<'a> {
     pub(crate) open: Option<&'a BTreeMap<String, u64>>,
     /// Destinations with series of their own.
     pub(crate) named: usize,
+    /// Destinations that lost theirs.
+    pub(crate) replaced: u64,
     /// Destinations that may have them.
     pub(crate) limit: usize,
     /// What the outlets of the metrics say of themselves.
@@ -58,6 +61,8 @@ pub(crate) struct About<'a> {
 pub(crate) struct Own {
     /// Requests, by status of the answer.
     pub(crate) scrapes: BTreeMap<u16, u64>,
+    /// Connections to the endpoint that ended before their answer was taken.
+    pub(crate) unfinished: Option<Unfinished>,
     /// How long it took to build the exposition before this one.
     pub(crate) build_time: Option<Duration>,
     /// Whether the recording takes no more; `None` if there is none.

@@ -43,6 +43,7 @@ fn exposition(fold: &SteadyFold, trust: &Trust) -> Exposition {
             trust,
             open: Some(&open),
             named: fold.named(),
+            replaced: fold.replaced(),
             limit: fold.limit(),
             own: Own::default(),
         },
