@@ -152,3 +152,37 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    fn end(kept: &[BorrowedFd<'_>], run: impl FnOnce() -> bool) -> End {
+        Process::start(kept, run).unwrap().end()
+    }
+
+    #[test]
+    fn how_it_ended_is_known() {
+        assert_eq!(end(&[], || true), End::Done);
+        assert_eq!(end(&[], || false), End::Again);
+        assert_eq!(end(&[], || panic!("in the other process")), End::Again);
+        let killed = || nix::sys::signal::raise(Signal::SIGKILL).is_ok();
+        assert_eq!(end(&[], killed), End::Killed);
+    }
+
+    #[test]
+    fn nothing_is_open_but_what_was_kept() {
+        let files: Vec<_> =
+            (0..9).map(|_| std::fs::File::open("/proc/self/comm").unwrap()).collect();
+        let kept = [files[6].as_fd(), files[2].as_fd()];
+        let numbers: Vec<i32> = files.iter().map(|file| file.as_raw_fd()).collect();
+        let is_open = |number: i32| {
+            // SAFETY: the call takes a number, and changes nothing.
+            unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+        };
+        let right = || (0..9).all(|n| is_open(numbers[n]) == [2, 6].contains(&n));
+        assert_eq!(end(&kept, right), End::Done);
+    }
+}

@@ -101,7 +101,13 @@ fn valid(uid: &str, gid: &str) -> Option<User> {
 
 #[cfg(test)]
 mod tests {
+    use caps::CapSet;
+
     use super::*;
+    use crate::privilege::{
+        capabilities,
+        process::{End, Process},
+    };
 
     const LISTED: &str = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65533::/:/x\nbad:x:a:b\n";
 
@@ -123,5 +129,27 @@ mod tests {
         assert_eq!(User::usual(&own), User { uid: 990, gid: 991 });
         assert_eq!(User::usual("smtptrace:x:0:0::/:/x").uid, OVERFLOW);
         assert_eq!(User::usual("").uid, OVERFLOW);
+    }
+
+    /// As on kernels that let nobody without `CAP_BPF` read a map.
+    #[test]
+    fn a_capability_outlasts_the_change_only_if_it_is_kept() {
+        if !Uid::effective().is_root() {
+            return; // nobody else can become another user
+        }
+        let nobody = User { uid: OVERFLOW, gid: OVERFLOW };
+        for kept in [capabilities::MAP_ACCESS, &[]] {
+            let process = Process::start(&[], || {
+                let left = capabilities::keep_only(kept, Some(nobody)).unwrap_or_default();
+                let ids = (Uid::effective().as_raw(), Gid::effective().as_raw());
+                let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
+                ids == (OVERFLOW, OVERFLOW)
+                    && nix::unistd::getgroups().is_ok_and(|groups| groups.is_empty())
+                    && left.len() == kept.len()
+                    && effective.len() == kept.len()
+                    && setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_err()
+            });
+            assert_eq!(process.unwrap().end(), End::Done, "{} kept", kept.len());
+        }
     }
 }
