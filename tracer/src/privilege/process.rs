@@ -155,7 +155,7 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
+    use std::os::fd::{AsFd as _, AsRawFd};
 
     use super::*;
 
@@ -177,7 +177,7 @@ mod tests {
         let files: Vec<_> =
             (0..9).map(|_| std::fs::File::open("/proc/self/comm").unwrap()).collect();
         let kept = [files[6].as_fd(), files[2].as_fd()];
-        let numbers: Vec<i32> = files.iter().map(|file| file.as_raw_fd()).collect();
+        let numbers: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let is_open = |number: i32| {
             // SAFETY: the call takes a number, and changes nothing.
             unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
