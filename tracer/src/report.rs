@@ -21,7 +21,7 @@ use crate::{
     names,
     origins::LeftOut,
     output::{Output, closed_pipe_is_fine},
-    recording::{self, Writer},
+    recording::{self, Found, Writer},
     replay::Replay,
     sink::openmetrics::{About, Dialect, Exposition, Own},
     status::Status,
@@ -147,8 +147,18 @@ fn metrics(args: &ReportArgs, by: Grouping, dialect: Dialect, output: Output) ->
         })?;
     }
     let context = recordings.context(false);
-    let exposition = Exposition::new(
-        &steady,
+    let exposition = exposition(&steady, by, &context);
+    output.text(&exposition.text(dialect))?;
+    if !args.fail_on.is_given() {
+        return Ok(Status::Done);
+    }
+    Ok(args.fail_on.status(&Report::new(&fold, by, context)))
+}
+
+/// What recordings say as metrics.
+pub(crate) fn exposition(steady: &SteadyFold, by: Grouping, context: &Context) -> Exposition {
+    Exposition::new(
+        steady,
         &About {
             version: &context.version,
             hosts: &context.hosts,
@@ -162,12 +172,7 @@ fn metrics(args: &ReportArgs, by: Grouping, dialect: Dialect, output: Output) ->
             limit: steady.limit(),
             own: Own::default(),
         },
-    );
-    output.text(&exposition.text(dialect))?;
-    if !args.fail_on.is_given() {
-        return Ok(Status::Done);
-    }
-    Ok(args.fail_on.status(&Report::new(&fold, by, context)))
+    )
 }
 
 fn add(fold: &mut Fold, line: &Line) {
@@ -248,10 +253,19 @@ impl Recordings {
     }
 
     /// Reads a recording and hands each line over.
-    pub(crate) fn read(&mut self, path: &Path, mut each: impl FnMut(&Line)) -> Result<()> {
+    pub(crate) fn read(&mut self, path: &Path, each: impl FnMut(&Line)) -> Result<()> {
+        self.read_by(|each| recording::read(path, each), each)
+    }
+
+    /// The same of one that `read` reads.
+    pub(crate) fn read_by(
+        &mut self,
+        read: impl FnOnce(&mut dyn FnMut(&mut Line)) -> Result<Found>,
+        mut each: impl FnMut(&Line),
+    ) -> Result<()> {
         let mut finished = false;
         let before = self.left_out;
-        let found = recording::read(path, |line| {
+        let found = read(&mut |line| {
             if !self.narrows(line, before) {
                 return;
             }

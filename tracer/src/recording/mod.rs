@@ -5,7 +5,9 @@ mod read;
 mod rotate;
 mod write;
 
-pub(crate) use read::{read, start};
+#[cfg(any(test, fuzzing))]
+pub(crate) use read::read_bytes;
+pub(crate) use read::{Found, read, start};
 pub(crate) use rotate::{Recording, Rotation};
 pub(crate) use write::Writer;
 

@@ -90,7 +90,8 @@ pub(crate) fn start(path: &Path) -> Option<Utc> {
     }
 }
 
-pub(super) fn read_bytes(input: impl Read + Send, each: impl FnMut(&mut Line)) -> Result<Found> {
+/// Reads a recording, line by line.
+pub(crate) fn read_bytes(input: impl Read + Send, each: impl FnMut(&mut Line)) -> Result<Found> {
     let cut = Arc::new(AtomicBool::new(false));
     let found = parse::lines(unpacked(input, &cut)?, each)?;
     Ok(Found { cut: found.cut || cut.load(Ordering::Relaxed), ..found })
