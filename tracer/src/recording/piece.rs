@@ -227,7 +227,7 @@ mod tests {
                 piece.file = disk;
             }
             piece.finish(&line(), false).unwrap();
-            let found = read(&path, |_| ()).unwrap();
+            let found = read(&Input::open(&path).unwrap(), |_| ()).unwrap();
             assert_eq!((found.lines, found.unreadable, found.cut), (3, 0, false), "{packed}");
             fs::remove_file(path).unwrap();
         }
