@@ -22,7 +22,7 @@ use tests::{
     needs,
     prerequisite::report_skip,
     privileges::{
-        as_nobody_with, children, counts_maps_as_locked, ensure_given_up, ensure_kept,
+        as_nobody_with, counts_maps_as_locked, descendants, ensure_given_up, ensure_kept,
         kept_for_maps, open_to_all, threads,
     },
     recording::Recording,
@@ -92,6 +92,27 @@ fn limited(lab: &Lab, capabilities: &str, memory: Option<&str>) -> Command {
     command
 }
 
+/// All these processes end.
+fn wait_for_ends(processes: &[u32]) {
+    wait::until("the end of the other processes", PATIENCE, || {
+        let runs = |pid: &u32| threads(*pid).is_ok_and(|threads| !threads.is_empty());
+        Ok((!processes.iter().any(runs)).then_some(()))
+    })
+    .unwrap();
+}
+
+/// Nobody is left to make files for, also where there was no time to say so.
+#[test]
+fn nothing_outlasts_a_trace_that_is_killed() {
+    needs!(Namespaces, Tracer);
+    let lab = Lab::up().unwrap();
+    let tracer = Tracer::start_with(&lab, &["--tls-probes"]).unwrap();
+    let beside = descendants(tracer.pid()).unwrap();
+    assert_eq!(beside.len(), 3, "{beside:?}");
+    tracer.signal(Signal::SIGKILL).unwrap();
+    wait_for_ends(&beside);
+}
+
 #[test]
 fn nothing_is_left_while_it_traces() {
     needs!(Namespaces, Tracer);
@@ -99,11 +120,18 @@ fn nothing_is_left_while_it_traces() {
     let _server = Server::mail(&lab).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
+    // The processes that make its files keep root's id, and nothing else.
+    let beside = descendants(tracer.pid()).unwrap();
+    assert_eq!(beside.len(), 2, "{beside:?}");
+    for process in &beside {
+        assert_eq!(ensure_kept(*process, 0).unwrap(), 1);
+    }
     send(&lab);
     lab.wait_for_ends(PATIENCE).unwrap();
     ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
     let run = tracer.stop_cleanly().unwrap();
     check_session(&run.recording);
+    wait_for_ends(&beside);
     assert!(!run.stderr.contains("filter of system calls"), "{}", run.stderr);
     let but = run.stderr.contains("all capabilities are dropped but CAP_BPF");
     assert_eq!(but, kept_for_maps().unwrap() == BPF, "{}", run.stderr);
@@ -320,22 +348,19 @@ fn what_tls_probes_take_is_kept_by_a_process_apart() {
     let tracer = Tracer::start_with(&lab, &["--tls-probes"]).unwrap();
     ensure_given_up(tracer.pid(), kept_for_maps().unwrap()).unwrap();
     // Which kernel wants more for uprobes differs between stable releases.
-    let attaches = |pid: &u32| {
+    let may_attach = |pid: &u32| {
         ensure_kept(*pid, PERFMON | CHECKPOINT_RESTORE | SYS_PTRACE).is_ok()
             || ensure_kept(*pid, SYS_ADMIN | SYS_PTRACE).is_ok()
     };
-    let children = children(tracer.pid()).unwrap();
-    let [attacher] = children.iter().copied().filter(attaches).collect::<Vec<_>>()[..] else {
+    let children = descendants(tracer.pid()).unwrap();
+    let [attacher] = children.iter().copied().filter(may_attach).collect::<Vec<_>>()[..] else {
         panic!("{:?}", children.iter().map(|pid| threads(*pid)).collect::<Vec<_>>())
     };
     // Stdin, stdout and stderr, which lead nowhere, and the channel.
     let open = fs::read_dir(format!("/proc/{attacher}/fd")).unwrap();
     assert_eq!(open.count(), 4);
     tracer.stop_cleanly().unwrap();
-    wait::until("the end of the other process", PATIENCE, || {
-        Ok(threads(attacher).map_or(true, |left| left.is_empty()).then_some(()))
-    })
-    .unwrap();
+    wait_for_ends(&children);
 }
 
 /// Whoever reads a file that may be anybody's has nothing but what is open, before the first byte comes.

@@ -30,8 +30,18 @@ impl Thread {
     }
 }
 
-/// The processes that process `pid` has started and that run.
-pub fn children(pid: u32) -> Result<Vec<u32>> {
+/// The processes that process `pid` has started, and those that these have.
+pub fn descendants(pid: u32) -> Result<Vec<u32>> {
+    let mut found = children(pid)?;
+    let mut next = 0;
+    while let Some(child) = found.get(next) {
+        found.extend(children(*child)?);
+        next += 1;
+    }
+    Ok(found)
+}
+
+fn children(pid: u32) -> Result<Vec<u32>> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc").context("list the processes")? {
         let name = entry?.file_name();

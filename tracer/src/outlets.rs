@@ -178,11 +178,20 @@ impl Outlets {
         }
     }
 
-    /// Directories in which files are still to be made.
+    /// Has another process make the files of the recording from now on. No other thread may run.
+    pub(crate) fn hand_over(&mut self) -> Result<()> {
+        self.recording.as_mut().map_or(Ok(()), Recording::hand_over)
+    }
+
+    /// Whether the report is files that are made at the end.
+    pub(crate) fn makes_files_at_the_end(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.directory().is_some())
+    }
+
+    /// The directory in which the report is still to be made as files.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
-        let recording = self.recording.as_ref().and_then(Recording::directory);
         let report = self.report.as_ref().and_then(Output::directory);
-        recording.into_iter().chain(report).map(Path::to_owned).collect()
+        report.into_iter().map(Path::to_owned).collect()
     }
 
     /// Whether the recording should go on in a new piece.

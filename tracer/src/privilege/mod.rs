@@ -9,12 +9,13 @@
 mod capabilities;
 mod channel;
 mod file_system;
+mod monitor;
 mod process;
 mod system_calls;
 mod trial;
 mod user;
 
-use std::{fmt, path::Path};
+use std::{fmt, os::fd::BorrowedFd, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use caps::Capability;
@@ -27,6 +28,7 @@ use nix::{
 use crate::diagnostics::{Level, say};
 pub(crate) use channel::Channel;
 pub(crate) use file_system::Reach;
+pub(crate) use monitor::{Files, Monitor};
 pub(crate) use process::Process;
 use system_calls::Filter;
 pub(crate) use trial::works_with;
@@ -83,6 +85,20 @@ pub(crate) fn give_up_to_attach() -> Result<()> {
     // Landlock would keep it from looking at other processes.
     prctl::set_dumpable(false)?;
     Filter::for_attaching()?.install_everywhere()?;
+    Ok(())
+}
+
+/// Leaves this process what making files in `directory` takes.
+fn give_up_for_files(directory: Option<BorrowedFd<'_>>) -> Result<()> {
+    let reach = Reach { write: directory.into_iter().collect(), ..Reach::default() };
+    shut(&reach, &Filter::for_files().context(NO_FILTER)?)
+}
+
+/// Leaves this process what starting such a process again takes.
+fn give_up_to_start_again() -> Result<()> {
+    capabilities::keep_only(&[], None)?;
+    prctl::set_dumpable(false)?;
+    Filter::for_starting_again()?.install_everywhere()?;
     Ok(())
 }
 

@@ -37,8 +37,9 @@ const IGNORED: [Signal; 6] = [
 ];
 
 impl Process {
-    /// Forks a process that has nothing open but `kept`, and runs `run` in it. No other thread may run.
-    pub(crate) fn start(kept: &[BorrowedFd<'_>], run: impl FnOnce()) -> io::Result<Self> {
+    /// Forks a process that has nothing open but `kept`, and runs `run` in it, which returns whether it is done. No
+    /// other thread may run.
+    pub(crate) fn start(kept: &[BorrowedFd<'_>], run: impl FnOnce() -> bool) -> io::Result<Self> {
         let parent = Pid::this();
         // SAFETY: there is no other thread, which could hold a lock that the child needs.
         match unsafe { fork() }? {
@@ -46,7 +47,7 @@ impl Process {
             ForkResult::Child => {
                 let run = || prepare(parent, kept).map(|()| run());
                 let outcome = catch_unwind(AssertUnwindSafe(run));
-                leave(!matches!(outcome, Ok(Ok(()))))
+                leave(if matches!(outcome, Ok(Ok(true))) { DONE } else { AGAIN })
             }
         }
     }
@@ -67,6 +68,20 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Waits until it ends.
+    pub(super) fn end(self) -> End {
+        loop {
+            match waitpid(self.0, None) {
+                Err(Errno::EINTR) => {}
+                Ok(WaitStatus::Exited(_, DONE)) | Err(_) => return End::Done,
+                Ok(WaitStatus::Exited(..)) => return End::Again,
+                Ok(_) => return End::Killed,
+            }
+        }
+    }
+}
+
 impl Drop for Process {
     /// It sees that its channel is closed, and ends. One that is held up by a file system ends when that lets
     /// it go: this process may not have the right to kill it.
@@ -75,9 +90,24 @@ impl Drop for Process {
     }
 }
 
-fn leave(failed: bool) -> ! {
+/// Status of a process that is done, and of one that is not.
+const DONE: i32 = 0;
+const AGAIN: i32 = 1;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was done.
+    Done,
+    /// It was not, and wants to be started again.
+    Again,
+    /// By a signal.
+    Killed,
+}
+
+fn leave(status: i32) -> ! {
     // SAFETY: ends this process, and runs nothing that was meant to run at the end of the one it comes from.
-    unsafe { libc::_exit(failed.into()) }
+    unsafe { libc::_exit(status) }
 }
 
 /// Leaves the session of the `parent`, its signals and its files.

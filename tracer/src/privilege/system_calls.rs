@@ -147,7 +147,36 @@ const PLAIN: &[c_long] = &[
 ];
 
 /// And to make and remove files.
-const FILES: &[c_long] = &[libc::SYS_unlinkat, libc::SYS_geteuid];
+const FILES: &[c_long] = &[
+    libc::SYS_unlinkat,
+    libc::SYS_geteuid,
+    libc::SYS_getegid,
+    libc::SYS_getuid,
+    libc::SYS_getgid,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+];
+
+/// And to start another process.
+const STARTING: &[c_long] = &[
+    libc::SYS_clone,
+    libc::SYS_wait4,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_set_robust_list,
+    libc::SYS_getppid,
+    libc::SYS_prctl,
+    libc::SYS_setsid,
+    libc::SYS_dup3,
+    libc::SYS_close_range,
+];
+
+/// And to confine that one further.
+const CONFINING: &[c_long] = &[
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_restrict_self,
+    libc::SYS_seccomp,
+];
 
 /// And to look at processes, each by a process of its own, and to attach.
 const ATTACHING: &[c_long] = &[
@@ -158,23 +187,14 @@ const ATTACHING: &[c_long] = &[
     libc::SYS_fstatfs,
     libc::SYS_perf_event_open,
     libc::SYS_setsockopt,
-    libc::SYS_clone,
-    libc::SYS_wait4,
-    libc::SYS_clock_nanosleep,
     libc::SYS_setitimer,
-    libc::SYS_setsid,
-    libc::SYS_dup3,
-    libc::SYS_close_range,
-    libc::SYS_set_robust_list,
-    libc::SYS_getppid,
-    libc::SYS_prctl,
 ];
 
 /// Of this architecture: the older calls by which the C library does some of these.
 #[cfg(target_arch = "x86_64")]
-const ATTACHING_HERE: &[c_long] = &[libc::SYS_readlink, libc::SYS_alarm, libc::SYS_dup2];
+const OLDER: &[c_long] = &[libc::SYS_readlink, libc::SYS_alarm, libc::SYS_dup2];
 #[cfg(not(target_arch = "x86_64"))]
-const ATTACHING_HERE: &[c_long] = &[];
+const OLDER: &[c_long] = &[];
 
 /// Programs for the kernel; a call is refused if one of them refuses it.
 pub(super) struct Filter(Vec<BpfProgram>);
@@ -208,7 +228,13 @@ impl Filter {
 
     /// The filter for the process that attaches to libraries, and those that it starts.
     pub(super) fn for_attaching() -> Result<Self, Error> {
-        Self::allowing(PLAIN.iter().chain(ATTACHING).chain(ATTACHING_HERE))
+        Self::allowing(PLAIN.iter().chain(STARTING).chain(ATTACHING).chain(OLDER))
+    }
+
+    /// The filter for the process that starts the one that makes files.
+    pub(super) fn for_starting_again() -> Result<Self, Error> {
+        let calls = PLAIN.iter().chain(STARTING).chain(OLDER);
+        Self::allowing(calls.chain(FILES).chain(CONFINING))
     }
 
     fn allowing<'a>(calls: impl Iterator<Item = &'a c_long>) -> Result<Self, Error> {
@@ -379,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_one_thing_can_do_nothing_else() {
-        for filter in [Filter::for_files, Filter::for_attaching] {
+        for filter in [Filter::for_files, Filter::for_attaching, Filter::for_starting_again] {
             for call in [libc::SYS_socket, libc::SYS_bpf, libc::SYS_mount, libc::SYS_ptrace] {
                 let error = under(filter().unwrap(), move || raw(call, [u64::MAX; 4]));
                 assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{call}");

@@ -59,6 +59,7 @@ impl Attacher {
             if privilege::give_up_to_attach().is_ok() && other.send(READY, None).is_ok() {
                 serve(&other);
             }
+            true
         })
         .context("cannot start the process that attaches to TLS libraries")?;
         drop(other);
@@ -132,7 +133,7 @@ fn serve(requests: &Channel) {
             // Its action is to end the process, which nothing that can be killed outlasts.
             alarm::set(TIME);
             // Who asked sees that the channel is closed.
-            let _ = answer(u32::from_ne_bytes(pid), &session);
+            answer(u32::from_ne_bytes(pid), &session).is_ok()
         });
         drop(session);
         // One that cannot be ended for now is left to itself.

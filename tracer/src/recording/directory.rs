@@ -12,12 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Result;
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open, openat},
     sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
     unistd::{UnlinkatFlags, geteuid, unlinkat},
 };
+
+use crate::privilege::{self, Files, Monitor};
 
 /// Who sends mail to whom is private: nothing for others, whatever the umask leaves.
 const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IRGRP);
@@ -35,23 +38,46 @@ const FLAGS: OFlag = OFlag::O_WRONLY
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    at: RefCell<OwnedFd>,
+    by: By,
+}
+
+/// Who makes the files there.
+#[derive(Debug)]
+enum By {
+    /// This process.
+    Own(RefCell<OwnedFd>),
+    /// Another one, which may still do so when this one has given up its rights.
+    Other(Monitor),
 }
 
 impl Directory {
     /// Opens the directory `path`.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { at: RefCell::new(opened(path)?), path: path.to_owned() })
+        Ok(Self { by: By::Own(RefCell::new(opened(path)?)), path: path.to_owned() })
+    }
+
+    /// Has another process make the files from now on. It says at once if it cannot make any and `must_make`. No
+    /// other thread may run.
+    pub(crate) fn hand_over(&mut self, must_make: bool) -> Result<()> {
+        let check = || if must_make { privilege::check(&self.path) } else { Ok(()) };
+        self.by = By::Other(Monitor::start(|| Self::new(&self.path), check)?);
+        Ok(())
     }
 
     /// Makes the file `name`, which must not be there.
     pub(crate) fn create(&self, name: &OsStr) -> io::Result<File> {
+        if let By::Other(monitor) = &self.by {
+            return monitor.create(name);
+        }
         let file = self.within(|at| openat(at, name, FLAGS | OFlag::O_EXCL, MODE))?;
         Ok(file.into())
     }
 
     /// Opens the file `name`, or makes it. What is there already must be a regular file of ours, under this name only.
     pub(crate) fn open(&self, name: &OsStr) -> io::Result<File> {
+        if let By::Other(monitor) = &self.by {
+            return monitor.open(name);
+        }
         // To open a device may do something already.
         match self.within(|at| fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW)) {
             Ok(found) => check(&found)?,
@@ -65,17 +91,42 @@ impl Directory {
 
     /// Removes the file `name`.
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(self.at.borrow().as_fd(), name, UnlinkatFlags::NoRemoveDir)?)
+        match &self.by {
+            By::Other(monitor) => monitor.remove(name),
+            By::Own(at) => Ok(unlinkat(at.borrow().as_fd(), name, UnlinkatFlags::NoRemoveDir)?),
+        }
     }
 
     /// Makes a call in the directory. If the directory was removed and made again, the new one is taken.
     fn within<T>(&self, call: impl Fn(BorrowedFd<'_>) -> nix::Result<T>) -> io::Result<T> {
-        let result = call(self.at.borrow().as_fd());
+        let By::Own(at) = &self.by else { return Err(io::ErrorKind::Unsupported.into()) };
+        let result = call(at.borrow().as_fd());
         if let Err(Errno::ENOENT | Errno::ESTALE) = result {
-            *self.at.borrow_mut() = opened(&self.path)?;
-            return Ok(call(self.at.borrow().as_fd())?);
+            *at.borrow_mut() = opened(&self.path)?;
+            return Ok(call(at.borrow().as_fd())?);
         }
         Ok(result?)
+    }
+}
+
+impl Files for Directory {
+    fn directory(&self) -> io::Result<OwnedFd> {
+        match &self.by {
+            By::Own(at) => at.borrow().try_clone(),
+            By::Other(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn create(&self, name: &OsStr) -> io::Result<File> {
+        self.create(name)
+    }
+
+    fn open(&self, name: &OsStr) -> io::Result<File> {
+        self.open(name)
+    }
+
+    fn remove(&self, name: &OsStr) -> io::Result<()> {
+        self.remove(name)
     }
 }
 

@@ -82,6 +82,11 @@ impl Recording {
         }
     }
 
+    /// Has another process make, open and remove its files from now on. No other thread may run.
+    pub(crate) fn hand_over(&mut self) -> Result<()> {
+        self.unstarted.as_mut().map_or(Ok(()), |(pieces, _)| pieces.hand_over())
+    }
+
     /// Whether `other` is the file that is to be written.
     pub(crate) fn is_at(&self, other: &Metadata) -> bool {
         let first = self.unstarted.as_ref().and_then(|(_, first)| first.file.metadata().ok());
@@ -132,11 +137,6 @@ impl Recording {
         if self.queue.border(Border { trailer, header, reopen }) {
             (self.begun, self.bytes) = (Instant::now(), 0);
         }
-    }
-
-    /// Where further pieces are made, if there are to be any.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        self.options.rotation.is_on().then(|| rotate::directory_of(&self.path))
     }
 
     /// Whether it has ended before the trace.

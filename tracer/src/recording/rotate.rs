@@ -62,6 +62,11 @@ impl Pieces {
         Ok(Self { directory, path: path.to_owned(), rotation, kept: VecDeque::new(), newest })
     }
 
+    /// Has another process make, open and remove the files from now on. No other thread may run.
+    pub(super) fn hand_over(&mut self) -> Result<()> {
+        self.directory.hand_over(self.rotation.is_on())
+    }
+
     /// Opens the first file, at `start`. Refuses to go on in a recording that is there already.
     pub(super) fn first(&mut self, start: Utc) -> Result<Opened> {
         let path = self.path.display().to_string();

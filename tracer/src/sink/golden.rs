@@ -103,7 +103,11 @@ fn recorded(name: &str) -> Sample {
         }
     })
     .unwrap();
-    Sample { connections, report: report::on(&[input], GroupBy::Host.into(), 100, true, &mut Memory::open(MEMORY)).unwrap() }
+    Sample {
+        connections,
+        report: report::on(&[input], GroupBy::Host.into(), 100, true, &mut Memory::open(MEMORY))
+            .unwrap(),
+    }
 }
 
 #[test]
@@ -132,8 +136,14 @@ fn the_report_in_the_readme_is_real() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let files = ["mx1.jsonl.zst", "mx2.jsonl"]
         .map(|name| root.join("tests/testdata/recordings").join(name));
-    let report =
-        report::on(&Input::open_all(&files).unwrap(), GroupBy::Host.into(), 100, false, &mut Memory::open(MEMORY)).unwrap();
+    let report = report::on(
+        &Input::open_all(&files).unwrap(),
+        GroupBy::Host.into(),
+        100,
+        false,
+        &mut Memory::open(MEMORY),
+    )
+    .unwrap();
     let made = written(|out| text::write(&report, out, &text::TextOptions { top: 20 }));
     let made = String::from_utf8(made).unwrap();
     let indented = made.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n");

@@ -31,7 +31,7 @@ use alarm::Alarm;
 use announce::{
     announce, announce_absent, announce_clock_step, announce_left_out, announce_library,
 };
-use privileges::give_up_privileges;
+use privileges::{Beside, give_up_privileges, start_beside};
 use settings::{filters, settings};
 use signals::Signals;
 use takers::Takers;
@@ -46,7 +46,7 @@ use crate::{
     names,
     outlets::Outlets,
     probe::{
-        Attacher, Settings,
+        Settings,
         preflight::{Machine, Severity, is_in_pid_namespace_of_host},
     },
     replay::Replay,
@@ -88,15 +88,14 @@ pub(crate) fn run_beside(
         );
     }
     let clock = clock::measure()?;
-    let outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
+    let mut outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
+    let Beside { user, attacher } = start_beside(args, &mut outlets)?;
     let metrics = Metrics::open(args)?;
     let memory = Memory::open(args.output.memory.unwrap_or(MEMORY));
     let settings = settings(args);
     self_check::check(&settings)?;
-    // While nothing is in memory that it would have a copy of.
-    let attacher = settings.tls_probes.then(Attacher::start).transpose()?;
     let kernel = Kernel::start(&settings, args.measure_overhead, attacher)?;
-    give_up_privileges(args, &kernel, &outlets)?;
+    give_up_privileges(args, &kernel, &outlets, user)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
