@@ -23,12 +23,12 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let of_reports = saved.iter().flatten().map(Report::grouping).next();
     let by = chosen.or(of_reports);
     let [before, after] = saved;
-    let mut side = |saved: Option<Report>, input: &Input| match saved {
-        Some(saved) => grouped(saved, input, by),
-        None => {
-            let (input, by) = (slice::from_ref(input), by.unwrap_or_default());
-            report::on(input, by, args.max_destinations, true, &mut memory)
+    let mut side = |saved: Option<Report>, input: &Input| {
+        if let Some(saved) = saved {
+            return grouped(saved, input, by);
         }
+        let (input, by) = (slice::from_ref(input), by.unwrap_or_default());
+        report::on(input, by, args.max_destinations, true, &mut memory)
     };
     let (before, after) = (side(before, &inputs[0])?, side(after, &inputs[1])?);
     for (report, input) in [&before, &after].into_iter().zip(&inputs) {

@@ -152,3 +152,16 @@ fn every_truncation_and_every_changed_byte_ends() {
         }
     }
 }
+
+/// What a fuzzer found, or begins with.
+#[test]
+fn the_corpus_is_replayed() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/symbols");
+    let mut found = 0;
+    for file in std::fs::read_dir(corpus).unwrap() {
+        let file = std::fs::read(file.unwrap().path()).unwrap();
+        let places = functions(&file[..], &["SSL_read", "SSL_free"]).unwrap_or_default();
+        found += places.into_iter().flatten().filter(|place| *place < file.len() as u64).count();
+    }
+    assert!(found >= 2, "nothing was found in any file");
+}

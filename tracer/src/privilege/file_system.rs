@@ -7,6 +7,7 @@ use landlock::{
     ABI, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
     RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
 };
+use nix::libc;
 
 /// The newest that is asked for: its flags for devices would keep a terminal from being used.
 const NEWEST: ABI = ABI::V4;
@@ -24,6 +25,13 @@ pub(crate) struct Reach<'a> {
     pub(crate) terminal: bool,
     /// Whether TCP connections may be opened.
     pub(crate) connect: bool,
+}
+
+/// Whether the kernel has Landlock, and it is in force.
+pub(crate) fn has_landlock() -> bool {
+    const VERSION: u32 = 1;
+    // SAFETY: with this flag the call takes no memory.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) > 0 }
 }
 
 /// Puts everything else out of reach of the calling thread, and of all that it starts, for good. Returns

@@ -27,7 +27,7 @@ use nix::{
 
 use crate::diagnostics::{Level, say};
 pub(crate) use channel::Channel;
-pub(crate) use file_system::Reach;
+pub(crate) use file_system::{Reach, has_landlock};
 pub(crate) use monitor::{Files, Monitor};
 pub(crate) use process::Process;
 use system_calls::Filter;

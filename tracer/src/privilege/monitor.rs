@@ -142,7 +142,7 @@ fn keep_started<F: Files>(
             let told = if is_first { tell(requests, &ready) } else { Ok(()) };
             ready.is_err() || told.is_err() || serve(requests, &files)
         });
-        match process.map(|process| process.end()) {
+        match process.map(Process::end) {
             Ok(End::Done) => return,
             Ok(End::Again) => {}
             Ok(End::Killed) | Err(_) => std::thread::sleep(PAUSE),
@@ -333,9 +333,7 @@ mod tests {
         let open = || Ok(Elsewhere(other.0.clone(), own.0.clone()));
         let monitor = Monitor::start(open, || Ok(())).unwrap();
         // By Landlock; and where another user's directory is closed, because it has no capability.
-        // SAFETY: no memory is passed.
-        let landlock = unsafe { libc::syscall(444, 0_usize, 0_usize, 1_usize) } > 0;
-        if landlock || closed.is_some() {
+        if super::super::has_landlock() || closed.is_some() {
             monitor.create(OsStr::new("new")).unwrap_err();
             monitor.create(OsStr::new("old")).unwrap_err();
             monitor.open(OsStr::new("old")).unwrap_err();

@@ -8,6 +8,7 @@ use nix::{
 };
 
 use super::{Finding, Severity, good};
+use crate::privilege;
 
 /// Numbers of the initial namespaces (`include/uapi/linux/nsfs.h`; before that, `proc_ns.h`).
 mod initial {
@@ -47,6 +48,8 @@ pub(crate) struct Surroundings {
     pub(crate) perf_event_paranoid: Option<i32>,
     /// Bytes of `RLIMIT_MEMLOCK`; `None` if there is no limit.
     pub(crate) memlock: Option<u64>,
+    /// Whether the kernel has Landlock, and it is in force.
+    pub(crate) has_landlock: bool,
     /// `/proc/self/attr/current`: the profile of `AppArmor`, or the context of `SELinux`.
     pub(crate) confinement: Option<String>,
 }
@@ -64,6 +67,7 @@ impl Default for Surroundings {
             unprivileged_bpf_disabled: Some(2),
             perf_event_paranoid: Some(2),
             memlock: None,
+            has_landlock: true,
             confinement: None,
         }
     }
@@ -97,6 +101,7 @@ impl Surroundings {
             perf_event_paranoid: line("/proc/sys/kernel/perf_event_paranoid")
                 .and_then(|text| text.parse().ok()),
             memlock: (memlock != RLIM_INFINITY).then_some(memlock),
+            has_landlock: privilege::has_landlock(),
             confinement: line("/proc/self/attr/current")
                 .map(|text| text.trim_end_matches('\0').to_owned())
                 .filter(|text| !text.is_empty()),
@@ -117,8 +122,23 @@ impl Surroundings {
             self.unprivileged_bpf(version),
             self.perf_events(&has),
             self.locked_memory(version, &has),
+            self.landlock(),
             self.confinement(),
         ]
+    }
+
+    fn landlock(&self) -> Finding {
+        let subject = "landlock";
+        if self.has_landlock {
+            return good(subject, "puts files out of reach while smtptrace runs");
+        }
+        Finding {
+            subject,
+            severity: Severity::Note,
+            found: "not in force: a process that was taken over could write the files of its user"
+                .into(),
+            remedy: "boot a kernel with CONFIG_SECURITY_LANDLOCK=y (5.13 or newer) and landlock in lsm=",
+        }
     }
 
     fn user_namespace(&self) -> Finding {
