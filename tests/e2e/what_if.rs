@@ -262,6 +262,28 @@ fn postfix_with_the_setting_changed_does_as_foretold() {
     assert!((saved - (MAILS - 1) as f64 * set_up_us / 1e6).abs() < 1e-6, "{answer}");
 }
 
+/// A run without a cache. On a busy machine Postfix may be kept from its QUIT for longer than a client takes that does not
+/// keep its connection: that says nothing of the replay, and such a run is made again, three times at most.
+fn run_without_cache() -> Run {
+    let run = || postfix_run(&[("smtp_connection_cache_on_demand", "no")], 3, false);
+    let is_disturbed = |run: &Run| {
+        run.recording.connections.iter().any(|record| {
+            let record = record.json();
+            let spans = record["transaction_spans_us"].as_array().unwrap();
+            let last_end = spans.last().map_or(0, |span| span[1].as_u64().unwrap());
+            record["lifetime_us"].as_u64().unwrap().saturating_sub(last_end) > 100_000
+        })
+    };
+    let mut made = run();
+    for _ in 1..3 {
+        if is_disturbed(&made) {
+            fs::remove_file(&made.file).unwrap();
+            made = run();
+        }
+    }
+    made
+}
+
 #[test]
 fn postfix_without_cache_is_reproduced() {
     needs!(Namespaces, Tracer, Postfix, Openssl);
@@ -273,7 +295,7 @@ fn postfix_without_cache_is_reproduced() {
     ];
     let (without, with_cache) = thread::scope(|scope| {
         let with_cache = scope.spawn(|| postfix_run(&kept, 3, false));
-        let without = postfix_run(&[("smtp_connection_cache_on_demand", "no")], 3, false);
+        let without = run_without_cache();
         (without, with_cache.join().unwrap())
     });
     let answer = what_if(&without, &["--cache-time", "0,60s"]);
