@@ -22,7 +22,7 @@ use crate::{
     names,
     origins::LeftOut,
     output::{Output, closed_pipe_is_fine},
-    recording::{self, Writer},
+    recording::{self, Found, Writer},
     replay::Replay,
     sink::openmetrics::{About, Dialect, Exposition, Own},
     status::Status,
@@ -178,8 +178,18 @@ fn metrics(
         })?;
     }
     let context = recordings.context(false);
-    let exposition = Exposition::new(
-        &steady,
+    let exposition = exposition(&steady, by, &context);
+    output.text(&exposition.text(dialect))?;
+    if !args.fail_on.is_given() {
+        return Ok(Status::Done);
+    }
+    Ok(args.fail_on.status(&Report::new(&fold, by, context)))
+}
+
+/// What recordings say as metrics.
+pub(crate) fn exposition(steady: &SteadyFold, by: Grouping, context: &Context) -> Exposition {
+    Exposition::new(
+        steady,
         &About {
             version: &context.version,
             hosts: &context.hosts,
@@ -193,12 +203,7 @@ fn metrics(
             limit: steady.limit(),
             own: Own::default(),
         },
-    );
-    output.text(&exposition.text(dialect))?;
-    if !args.fail_on.is_given() {
-        return Ok(Status::Done);
-    }
-    Ok(args.fail_on.status(&Report::new(&fold, by, context)))
+    )
 }
 
 fn add(fold: &mut Fold, memory: &mut Memory, line: &Line) {
@@ -280,10 +285,19 @@ impl Recordings {
     }
 
     /// Reads a recording and hands each line over.
-    pub(crate) fn read(&mut self, input: &Input, mut each: impl FnMut(&Line)) -> Result<()> {
+    pub(crate) fn read(&mut self, input: &Input, each: impl FnMut(&Line)) -> Result<()> {
+        self.read_by(|each| recording::read(input, each), each)
+    }
+
+    /// The same of one that `read` reads.
+    pub(crate) fn read_by(
+        &mut self,
+        read: impl FnOnce(&mut dyn FnMut(&mut Line)) -> Result<Found>,
+        mut each: impl FnMut(&Line),
+    ) -> Result<()> {
         let mut finished = false;
         let before = self.left_out;
-        let found = recording::read(input, |line| {
+        let found = read(&mut |line| {
             if !self.narrows(line, before) {
                 return;
             }

@@ -71,7 +71,7 @@ pub struct Sender {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SendersOmitted {
-    /// Senders that are kept at most, those that came first.
+    /// Senders that are kept at most, the busiest.
     pub limit: u64,
     /// Connections in `~other`.
     pub connections: u64,

@@ -260,7 +260,7 @@ pub(crate) struct OutputArgs {
     /// queries, which tell others to whom this host sends mail
     #[arg(long)]
     pub(crate) resolve: bool,
-    /// Most destinations kept apart; the rest is one row, ~other
+    /// Most destinations kept apart, the busiest; the rest is one row, ~other
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub(crate) max_destinations: usize,
     /// Memory that may be in use, with k, M or G: if it is more, fewer
@@ -268,8 +268,8 @@ pub(crate) struct OutputArgs {
     /// [default: 256M while tracing, 1G for recordings]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub(crate) memory: Option<u64>,
-    /// Most destinations with metrics of their own, those that came first; the
-    /// rest is ~other
+    /// Most destinations with metrics of their own, the busiest; the rest is
+    /// ~other
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) metrics_destinations: usize,
     /// Destinations shown in the text report, and with charts in HTML

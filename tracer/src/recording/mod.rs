@@ -29,7 +29,9 @@ use tracer_analysis::{
 use crate::diagnostics::{Level, say};
 pub(crate) use queue::State;
 use queue::{Border, Queue};
-pub(crate) use read::{read, start};
+#[cfg(any(test, fuzzing))]
+pub(crate) use read::read_bytes;
+pub(crate) use read::{Found, read, start};
 pub(crate) use recorder::OnError;
 use recorder::Recorder;
 pub(crate) use rotate::Rotation;

@@ -109,7 +109,8 @@ pub(crate) fn start(input: &Input) -> Option<Utc> {
     }
 }
 
-pub(super) fn read_bytes(
+/// Reads a recording, line by line.
+pub(crate) fn read_bytes(
     input: impl Read + Send,
     mut each: impl FnMut(&mut Line),
 ) -> Result<Found> {

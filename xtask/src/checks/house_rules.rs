@@ -1,6 +1,7 @@
-//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, and no test is ignored:
-//! nobody would count it.
+//! Rules that no lint of the compiler knows: every package takes the lints of the workspace, no test is ignored (nobody
+//! would count it), and each promise of `docs/robustness.md` has its test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,12 @@ use anyhow::{Context, Result};
 /// Every breach of a rule below `root`, one line each.
 pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    let mut functions = BTreeSet::new();
     for file in files(root)? {
         let shown = file.strip_prefix(root).unwrap_or(&file).display();
         if file.extension().is_some_and(|extension| extension == "rs") {
             let text = read(&file)?;
+            functions.extend(text.lines().filter_map(function).map(str::to_owned));
             if text.lines().any(|line| line.trim_start().starts_with("#[ignore")) {
                 found.push(format!(
                     "{shown} ignores a test: run it, or skip it with `needs!` or `skip!`"
@@ -25,8 +28,30 @@ pub(crate) fn breaches(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    let promises = root.join(PROMISES);
+    if promises.exists() {
+        let text = read(&promises)?;
+        let missing = tests_named(&text).filter(|name| !functions.contains(*name));
+        found
+            .extend(missing.map(|name| format!("{PROMISES} names the test {name}: there is none")));
+    }
     found.sort();
     Ok(found)
+}
+
+/// The promises, a row each, with the tests that show them in the last column.
+const PROMISES: &str = "docs/robustness.md";
+
+/// The name of the function that `line` begins.
+fn function(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix("fn ")?.split(['(', '<']).next()
+}
+
+/// The functions that the last column of each row names, in backticks, with or without their module.
+fn tests_named(table: &str) -> impl Iterator<Item = &str> {
+    let cells = table.lines().filter_map(|line| line.strip_suffix('|')?.rsplit('|').next());
+    let quoted = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    quoted.filter_map(|name| name.rsplit("::").next())
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -114,6 +139,9 @@ mod tests {
         fs::write(root.join("target/generated.rs"), "#[ignore]\n").unwrap();
         fs::write(root.join("a/src/ignored.rs"), "#[test]\n#[ignore = \"slow\"]\nfn a() {}\n")
             .unwrap();
+        fs::create_dir_all(root.join("docs")).unwrap();
+        let table = "| a | `code` | `x::a`, unit: `b` |\n|---|---|---|\n";
+        fs::write(root.join(PROMISES), table).unwrap();
         let found = breaches(&root).unwrap();
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(
@@ -121,6 +149,7 @@ mod tests {
             [
                 "a/Cargo.toml lacks `[lints]` with `workspace = true`: add it",
                 "a/src/ignored.rs ignores a test: run it, or skip it with `needs!` or `skip!`",
+                "docs/robustness.md names the test b: there is none",
             ]
         );
     }
