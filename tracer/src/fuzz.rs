@@ -41,7 +41,7 @@ pub fn compressed(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as a recording of which a report is made and written in all formats.
+/// Any bytes as a recording; a report on it is made and written in all formats.
 ///
 /// # Panics
 ///
