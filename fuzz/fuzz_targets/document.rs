@@ -1,4 +1,4 @@
-//! Any bytes as a saved report that is compared, checked and printed.
+//! Any bytes as a saved report that is compared and checked.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes as a recording of which a report is made, in all formats: printable, and read again.
+//! Any bytes as a recording; a report on it is made in all formats: printable, and read again.
 
 #![no_main]
 

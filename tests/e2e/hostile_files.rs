@@ -106,7 +106,7 @@ fn a_recording_takes_no_more_memory_than_it_may() {
     }
 }
 
-/// Short lines, each of which names something that no other does.
+/// Short lines; each names something that no other does.
 #[test]
 fn what_a_report_lists_is_bounded_and_what_is_left_out_is_said() {
     needs!(Tracer);

@@ -41,7 +41,7 @@ pub fn compressed(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as a recording of which a report is made and written in all formats.
+/// Any bytes as a recording; a report on it is made and written in all formats.
 ///
 /// # Panics
 ///
@@ -87,6 +87,10 @@ pub fn report(bytes: &[u8]) {
         let what_if = replay.map(|replay| replay.answer(&report));
         let options = html::HtmlOptions { top: DESTINATIONS };
         written(html::write(&report, what_if.as_ref(), &mut io::sink(), &options));
+        let mut out = Vec::new();
+        written(text::write(&report, &mut out, &text::TextOptions { top: DESTINATIONS }));
+        written(csv::write(&report, &mut out));
+        assert_printable(&out);
         of_report(&report);
         let mut document = Vec::new();
         written(json::write(&report, &mut document));
@@ -95,7 +99,7 @@ pub fn report(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as a saved report that is compared, checked and printed.
+/// Any bytes as a saved report that is compared and checked.
 ///
 /// # Panics
 ///
@@ -105,11 +109,9 @@ pub fn document(bytes: &[u8]) {
     of_report(&report);
 }
 
-/// What is made of a report, wherever it comes from.
+/// What is made of a report, wherever it comes from; the other forms are made of recordings only.
 fn of_report(report: &Report) {
     let mut out = Vec::new();
-    written(text::write(report, &mut out, &text::TextOptions { top: DESTINATIONS }));
-    written(csv::write(report, &mut out));
     if let Ok(comparison) = compare(report, report, DESTINATIONS) {
         written(compare_text::write(&comparison, &mut out, true));
         written(json::write(&comparison, &mut io::sink()));

@@ -43,8 +43,8 @@ pub fn compare(
         totals,
         destinations_left_out: (common - destinations.len()) as u64,
         destinations,
-        only_before: (only(&before.destinations) - common) as u64,
-        only_after: (only(&after.destinations) - common) as u64,
+        only_before: only(&before.destinations).saturating_sub(common) as u64,
+        only_after: only(&after.destinations).saturating_sub(common) as u64,
     })
 }
 

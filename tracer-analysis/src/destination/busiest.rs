@@ -10,7 +10,7 @@ const HALF_LIFE_US: f64 = 86_400e6;
 /// Half-lives after which all scores are made small again.
 const RESCALED: f64 = 256.0;
 
-/// Keys without a place of which is known how busy they are.
+/// Keys without a place whose scores are kept.
 const CANDIDATES: usize = 1024;
 
 /// How much busier a key must be than the one whose place it takes: this many times, and [`MARGIN`] connections.
@@ -19,7 +19,7 @@ const FACTOR: f64 = 2.0;
 /// See [`FACTOR`].
 const MARGIN: f64 = 8.0;
 
-/// Keys that have a place. Each has a score, the sum of its weights, of which older ones count less.
+/// Keys that have a place. Each has a score, the sum of its weights; older weights count less.
 ///
 /// A key that is new takes a place that is free. Where none is, or its owner has its share of them, it takes that
 /// of the least busy one (of that owner) as soon as it is much busier. So nobody who shows many keys, however
@@ -58,7 +58,7 @@ pub(super) enum Place<K> {
 }
 
 impl<K, O: Ord + Clone> Busiest<K, O> {
-    /// `limit` places, of which one owner has at most `share`.
+    /// `limit` places; one owner has at most `share` of them.
     pub(super) fn new(limit: usize, share: usize) -> Self {
         let (kept, candidates) = (Vec::new(), Vec::new());
         Self { limit, share, epoch: None, kept, owned: BTreeMap::new(), candidates, floor: 0.0 }
@@ -125,7 +125,7 @@ impl<K, O: Ord + Clone> Busiest<K, O> {
         gone
     }
 
-    /// Takes the places of all keys of which `is_gone` says so.
+    /// Frees the places of all keys that `is_gone` names.
     pub(super) fn forget(&mut self, is_gone: impl Fn(&K) -> bool) {
         while let Some(at) = self.kept.iter().position(|kept| is_gone(&kept.key)) {
             self.remove(at);

@@ -25,7 +25,8 @@ impl Cost {
     pub fn add(&mut self, connection: &Connection) {
         if !connection.established() {
             if connection.end_cause != EndCause::Open && !connection.connect_ended_here() {
-                self.failed_us += connection.lifetime_us.unwrap_or(0);
+                let lifetime = connection.lifetime_us.unwrap_or(0);
+                self.failed_us = self.failed_us.saturating_add(lifetime);
             }
             return;
         }
@@ -38,16 +39,17 @@ impl Cost {
             self.resent += u64::from(resent);
             // SYN, FIN, and each turn at least one.
             let turns = u64::from(connection.turns.unwrap_or(0));
-            self.segments += 2 + turns.max(bytes.div_ceil(SEGMENT));
+            let segments = 2 + turns.max(bytes.div_ceil(SEGMENT));
+            self.segments = self.segments.saturating_add(segments);
         }
     }
 
     /// Adds all connections of `other`.
     pub fn merge(&mut self, other: &Self) {
-        self.failed_us += other.failed_us;
+        self.failed_us = self.failed_us.saturating_add(other.failed_us);
         self.healthy += other.healthy;
         self.lossy += other.lossy;
         self.resent += other.resent;
-        self.segments += other.segments;
+        self.segments = self.segments.saturating_add(other.segments);
     }
 }

@@ -332,8 +332,8 @@ impl HistogramSummary {
 /// Bytes of the largest histogram of [`DIGITS`] digits: nine for each of its buckets.
 const LARGEST: usize = 1 << 16;
 
-/// A histogram in the V2 format, of one in the V2 deflate format; `None` if it is none that is made here. A file says
-/// how much memory it takes: the lengths and digits in it are looked at before the deserializer believes them.
+/// Unpacks a histogram from the V2 deflate format to the V2 format; `None` if it was not made here. A file says how much
+/// memory it takes: the lengths and digits in it are checked before the deserializer believes them.
 fn unpacked(packed: &[u8]) -> Option<Vec<u8>> {
     const COOKIE: u32 = 0x1c84_9313;
     const COMPRESSED_COOKIE: u32 = 0x1c84_9314;

@@ -183,7 +183,8 @@ impl IdleGaps {
         }
         if connection.end_during == Some(EndDuring::Reuse) {
             self.dead_on_reuse += 1;
-            self.dead_on_reuse_us += connection.end_unanswered_us.unwrap_or(0);
+            let lost = connection.end_unanswered_us.unwrap_or(0);
+            self.dead_on_reuse_us = self.dead_on_reuse_us.saturating_add(lost);
         }
     }
 
@@ -224,7 +225,7 @@ impl IdleGaps {
             self.deaths.of(death).merge(gaps);
         }
         self.dead_on_reuse += other.dead_on_reuse;
-        self.dead_on_reuse_us += other.dead_on_reuse_us;
+        self.dead_on_reuse_us = self.dead_on_reuse_us.saturating_add(other.dead_on_reuse_us);
         self.dead_in_use += other.dead_in_use;
         self.closed_by_box += other.closed_by_box;
         self.keepalive.merge(&other.keepalive);

@@ -119,7 +119,7 @@ impl Senders {
         self.of(who, owner, 1, connection.end()).add(connection);
     }
 
-    /// Adds all connections of `other`, the last of which ended at `end`.
+    /// Adds all connections of `other`; the last one ended at `end`.
     pub fn merge(&mut self, other: &Self, end: Utc) {
         for (who, sent) in &other.known {
             self.of(who.as_ref(), None, sent.connections, end).merge(sent);

@@ -23,7 +23,7 @@ const FEW: usize = 4;
 ///
 /// A report groups anew each time it is made, so a destination may go to [`OTHER`] or get another name
 /// between two of them. Here a connection stays with the destination it was counted under. Where there is no room,
-/// a destination that is much busier takes the place of the least busy one, all counts of which go to [`OTHER`].
+/// a destination that is much busier takes the place of the least busy one, whose counts all go to [`OTHER`].
 /// So no count becomes smaller while its destination is named, that of [`OTHER`] never does, nor does a sum over
 /// all. One that is named again begins at 0.
 #[derive(Debug, Clone)]

@@ -116,8 +116,9 @@ impl Report {
 
     /// How many destinations there are, listed or not; without what went to [`OTHER`].
     pub fn destinations_known(&self) -> u64 {
-        let all = self.destinations.len() as u64 + self.unlisted.destinations;
-        all - u64::from(self.destinations_omitted.connections > 0)
+        let all = (self.destinations.len() as u64).saturating_add(self.unlisted.destinations);
+        // A file may say that there are others, and list none.
+        all.saturating_sub(u64::from(self.destinations_omitted.connections > 0))
     }
 
     /// How its destinations were made.

@@ -104,8 +104,8 @@ fn end(head: &[u8]) -> Option<usize> {
 }
 
 impl Request {
-    /// Reads the head of a request to a server that goes by `hosts`. HTTP/1.1 wants a `Host`; who sends none
-    /// is no browser.
+    /// Reads the head of a request to a server that goes by `hosts`. HTTP/1.1 wants a `Host`; a browser
+    /// always sends one.
     pub(crate) fn parse(head: &[u8], hosts: Hosts) -> Result<Self, Status> {
         let end = end(head).ok_or(Status::TooLarge)?;
         let text = std::str::from_utf8(&head[..end]).map_err(|_| Status::BadRequest)?;
