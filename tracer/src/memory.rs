@@ -63,8 +63,8 @@ impl Memory {
         self.tolerated = self.limit.max(left.saturating_add(self.limit / 16));
         if !std::mem::replace(&mut self.was_said, true) {
             let told = format!(
-                "{} of memory are in use, more than --memory {} allows: only the busiest {} destinations stay \
-                 apart, the others are ~other; --group-by provider needs fewer",
+                "{} of memory are in use, and --memory leaves {} for this: only the busiest {} destinations stay \
+                 apart, the others are ~other; raise --memory if the machine has more",
                 bytes(Some(used)),
                 bytes(Some(self.limit)),
                 grouped(kept as u64)

@@ -17,7 +17,7 @@ use tracer_analysis::{
 use crate::{
     cli::{Format, ReportArgs},
     diagnostics::{Level, say},
-    input::{Input, confine},
+    input::{Input, MEMORY, confine},
     memory::Memory,
     names,
     origins::LeftOut,
@@ -34,9 +34,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Status> {
     let output = Output::open(&args.output)?;
     let inputs = Input::open_all(&args.files)?;
     let memory = &mut confine(Some(&output), args.output.resolve)?;
-    if let Some(limit) = args.output.memory {
-        memory.limit_to(limit);
-    }
+    memory.limit_to(args.output.memory(MEMORY));
     let format = args.output.format;
     match format {
         Format::Jsonl => return copy(args, &inputs, by, output, memory),

@@ -305,6 +305,13 @@ impl OutputArgs {
         self.prefixes.grouping(self.group_by)
     }
 
+    /// Memory that may be in use before the report is made, in bytes; `default` if nothing is asked for. A report with the
+    /// histograms of all destinations takes up to five times as much as what it is made of.
+    pub(crate) fn memory(&self, default: u64) -> u64 {
+        let whole = self.memory.unwrap_or(default);
+        if self.format.needs_histograms() { whole / 6 } else { whole }
+    }
+
     /// What of a report will be shown.
     pub(crate) fn listed(&self) -> Listed {
         match self.format {

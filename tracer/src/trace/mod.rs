@@ -91,7 +91,7 @@ pub(crate) fn run_beside(
     let mut outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let Beside { user, attacher } = start_beside(args, &mut outlets)?;
     let metrics = Metrics::open(args)?;
-    let memory = Memory::open(args.output.memory.unwrap_or(MEMORY));
+    let memory = Memory::open(args.output.memory(MEMORY));
     let settings = settings(args);
     self_check::check(&settings)?;
     let kernel = Kernel::start(&settings, args.measure_overhead, attacher)?;
