@@ -7,8 +7,9 @@ use tracer_analysis::selection::{ContainerPattern, Selection, UnitPattern};
 #[derive(Debug, Args)]
 pub(crate) struct SenderArgs {
     /// Only connections from this systemd unit, or from below it: postfix@-.service,
-    /// 'postfix*' (repeatable). It may start later. A trace leaves out the others
-    /// when they end, so --cgroup costs less
+    /// 'postfix*'; what a user's systemd manager runs: user@1000.service/NAME
+    /// (repeatable). It may start later. A trace leaves out the others when they
+    /// end, so --cgroup costs less
     #[arg(long, value_name = "NAME")]
     pub(crate) unit: Vec<UnitPattern>,
     /// Only connections from this container: a name, a pattern, or twelve digits or
