@@ -89,7 +89,7 @@ fn times_follow_a_clock_that_is_set() {
     let file = run.file.to_str().unwrap();
     let output = tracer::command(["report", "--format", "json", file]).unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let duration = report["duration_s"].as_f64().unwrap();
+    let duration = report["window"]["duration_s"].as_f64().unwrap();
     assert!((duration - passed.as_secs_f64()).abs() < 2.0, "{duration} s for {passed:?}");
 }
 
