@@ -33,6 +33,8 @@ pub struct Unit<'a> {
     pub user: Option<u32>,
     /// Its name, with the suffix.
     pub name: &'a str,
+    /// Whether it is in a container, which gave the name.
+    pub is_contained: bool,
 }
 
 impl fmt::Display for Unit<'_> {
@@ -70,12 +72,19 @@ pub fn origin(path: &str) -> Origin<'_> {
 /// All units in whose cgroup the cgroup `path` is, slices and the scopes of containers included, the outermost
 /// first.
 pub fn units(path: &str) -> impl Iterator<Item = Unit<'_>> {
-    let named = directories(path).filter(|it| match it.kind {
-        Kind::Unit | Kind::Slice => true,
-        Kind::Container(_) => has_suffix(it.name, &UNITS),
-        Kind::Other => false,
-    });
-    named.map(|Directory { name, user, .. }| Unit { user, name })
+    let mut inside = false;
+    directories(path).filter_map(move |Directory { name, user, kind, .. }| {
+        let is_contained = inside;
+        let is_unit = match kind {
+            Kind::Unit | Kind::Slice => true,
+            Kind::Container(_) => {
+                inside = true;
+                has_suffix(name, &UNITS)
+            }
+            Kind::Other => false,
+        };
+        is_unit.then_some(Unit { user, name, is_contained })
+    })
 }
 
 /// All containers in whose cgroup the cgroup `path` is, the outermost first, each with the user whose systemd manager

@@ -23,6 +23,11 @@ impl Selection {
         self.units.is_empty() && self.containers.is_empty()
     }
 
+    /// Which names count.
+    pub fn names(&self) -> Names {
+        if self.containers.is_empty() { Names::OfHost } else { Names::All }
+    }
+
     /// Whether what runs in the cgroup `path` is wanted; `None` if that cannot be said, because the path is
     /// not known.
     pub fn selects(&self, path: Option<&str>) -> Option<bool> {
@@ -30,7 +35,7 @@ impl Selection {
             return Some(true);
         }
         path.map(|path| {
-            (self.units.is_empty() || self.units.iter().any(|it| it.matches(path)))
+            (self.units.is_empty() || self.units.iter().any(|it| it.matches(path, self.names())))
                 && (self.containers.is_empty() || self.containers.iter().any(|it| it.matches(path)))
         })
     }
@@ -81,6 +86,15 @@ impl fmt::Display for Name {
     }
 }
 
+/// Which names of units count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Those that a systemd manager of the host gave.
+    OfHost,
+    /// Those in containers, too: the containers that are wanted are named.
+    All,
+}
+
 /// A systemd unit by name, or units by a pattern. `user@1000.service/NAME` is one of the user's manager; without, it is
 /// one of the system's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +102,9 @@ pub struct UnitPattern(Name);
 
 impl UnitPattern {
     /// Whether the cgroup `path` is that of such a unit, or below it.
-    pub fn matches(&self, path: &str) -> bool {
-        units(path).any(|unit| self.0.is_of(unit.user, unit.name))
+    pub fn matches(&self, path: &str, names: Names) -> bool {
+        let mut units = units(path).filter(|unit| names == Names::All || !unit.is_contained);
+        units.any(|unit| self.0.is_of(unit.user, unit.name))
     }
 
     /// The begin of the name, without instance and suffix; for names that are alike.
@@ -183,7 +198,7 @@ mod tests {
     const ID: &str = "6df79a0a53f3a1ec1d7a0d0a6d8f3b2c9f5e4d3c2b1a09f8e7d6c5b4a3928170";
 
     fn unit(pattern: &str, path: &str) -> bool {
-        pattern.parse::<UnitPattern>().unwrap().matches(path)
+        pattern.parse::<UnitPattern>().unwrap().matches(path, Names::OfHost)
     }
 
     fn container(pattern: &str, path: &str) -> bool {
@@ -229,12 +244,17 @@ mod tests {
             assert!(unit(yes, &own), "{yes}");
         }
         for no in ["postfix", "post*", "*.service/postfix", "user@1001.service/postfix"] {
-            assert!(!no.parse::<UnitPattern>().is_ok_and(|it| it.matches(&own)), "{no}");
+            assert!(
+                !no.parse::<UnitPattern>().is_ok_and(|it| it.matches(&own, Names::All)),
+                "{no}"
+            );
         }
-        assert!(
-            !unit("postfix", "/system.slice/web.service/postfix.service"),
-            "it named that itself"
-        );
+        for own in
+            ["postfix.service", "lxc.payload.x/postfix.service", "lxc.payload.x/y/postfix.service"]
+        {
+            let path = format!("/system.slice/web.service/{own}");
+            assert!(!unit("postfix", &path) && unit("web", &path), "it named that itself: {own}");
+        }
         let rootless = format!("{manager}/user.slice/libpod-{ID}.scope");
         assert!(!container(&ID[..12], &rootless));
         assert!(container(&format!("user@1000.service/{}", &ID[..12]), &rootless));
@@ -251,7 +271,8 @@ mod tests {
         let path = Some("/lxc.payload.mail/system.slice/exim4.service");
         assert_eq!(select(&[], &[]).selects(None), Some(true));
         assert_eq!(select(&["exim4"], &[]).selects(None), None, "not known");
-        assert_eq!(select(&["postfix", "exim4"], &[]).selects(path), Some(true));
+        assert_eq!(select(&["postfix", "exim4"], &[]).selects(path), Some(false), "of a container");
+        assert_eq!(select(&["postfix", "exim4"], &["mail"]).selects(path), Some(true));
         assert_eq!(select(&["exim4"], &["mail"]).selects(path), Some(true));
         assert_eq!(select(&["exim4"], &["web"]).selects(path), Some(false));
         assert_eq!(select(&["postfix"], &["mail"]).selects(path), Some(false));

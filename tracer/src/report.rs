@@ -263,8 +263,9 @@ impl Same {
 pub(crate) struct Recordings {
     hosts: Distinct<HOSTS>,
     versions: Distinct<VERSIONS>,
-    start: Option<Utc>,
-    end: Option<Utc>,
+    /// The first and the last time of each host, by its clock as it was last; of those that are not named in `hosts`
+    /// together under an empty name.
+    spans: BTreeMap<String, [Utc; 2]>,
     /// Those of all, as long as they are the same.
     filters: Same,
     hooks: BTreeMap<String, HookStatus>,
@@ -303,12 +304,14 @@ impl Recordings {
             match line {
                 Line::Header(header) => self.header((**header).clone()),
                 Line::Connection(connection) => {
-                    self.span(connection.start, connection.end());
                     self.hosts.add(&connection.host);
+                    self.span(&connection.host, connection.start, connection.end());
                 }
-                // So that the duration is what has passed.
+                // So that the duration is what has passed on this host.
                 Line::Clock(step) => {
-                    self.start = self.start.map(|start| start.stepped(step.step_us));
+                    if let Some(span) = self.spans.get_mut(&step.host) {
+                        *span = span.map(|time| time.stepped(step.step_us));
+                    }
                 }
                 Line::Trailer(trailer) => {
                     finished = true;
@@ -341,15 +344,15 @@ impl Recordings {
     }
 
     fn header(&mut self, header: Header) {
-        self.span(header.start, header.start);
         self.hosts.add(&header.host);
+        self.span(&header.host, header.start, header.start);
         self.versions.add(&header.version);
         self.filters.add(header.filters);
         self.merge_hooks(header.hooks);
     }
 
     fn trailer(&mut self, trailer: Trailer) {
-        self.span(trailer.end, trailer.end);
+        self.span(&trailer.host, trailer.end, trailer.end);
         let (sum, one) = (&mut self.trust, trailer.trust);
         sum.add(&one);
         sum.connections_lost = match (sum.connections_lost, one.connections_lost) {
@@ -384,9 +387,14 @@ impl Recordings {
         }
     }
 
-    fn span(&mut self, from: Utc, to: Utc) {
-        self.start = Some(self.start.map_or(from, |start| start.min(from)));
-        self.end = Some(self.end.map_or(to, |end| end.max(to)));
+    fn span(&mut self, host: &str, from: Utc, to: Utc) {
+        let host = if self.hosts.texts.contains(host) { host } else { "" };
+        match self.spans.get_mut(host) {
+            Some([start, end]) => (*start, *end) = ((*start).min(from), (*end).max(to)),
+            None => {
+                self.spans.insert(host.to_owned(), [from, to]);
+            }
+        }
     }
 
     /// What they say besides their connections.
@@ -417,8 +425,8 @@ impl Recordings {
         Context {
             hosts: self.hosts.texts.into_iter().collect(),
             version: self.versions.texts.into_iter().collect::<Vec<_>>().join(", "),
-            start: self.start.unwrap_or(epoch),
-            end: self.end.unwrap_or(epoch),
+            start: self.spans.values().map(|[start, _]| *start).min().unwrap_or(epoch),
+            end: self.spans.values().map(|[_, end]| *end).max().unwrap_or(epoch),
             filters: self.filters.known(),
             trust: self.trust,
             hdr,
@@ -429,6 +437,47 @@ impl Recordings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two hosts trace for a minute; the clock of one is set within it. The report is of a minute.
+    #[test]
+    fn a_clock_that_is_set_moves_the_times_of_its_own_host() {
+        const MINUTE: i64 = 60_000_000;
+        let span = |step: i64, first_host: usize| {
+            let mut text = Vec::new();
+            let mut recordings = Recordings::default();
+            let hosts = ["mx1", "mx2"];
+            for host in [hosts[first_host], hosts[1 - first_host]] {
+                let step = if host == "mx2" { step } else { 0 };
+                let line = |kind: &str, field: &str, at: i64, more: &str| {
+                    let time = Utc::from_micros(1_000 * MINUTE + at);
+                    format!(
+                        "{{\"kind\":\"{kind}\",\"schema\":1,\"host\":\"{host}\",\"{field}\":\"{time}\"{more}}}\n"
+                    )
+                };
+                let header = ",\"version\":\"0\",\"kernel\":\"6\",\"hooks\":[],\"filters\":{}";
+                let trailer = ",\"connections\":0,\"trust\":{}";
+                text.clear();
+                text.extend(line("header", "start", 0, header).bytes());
+                if step != 0 {
+                    let more = format!(",\"step_us\":{step}");
+                    text.extend(line("clock", "time", MINUTE / 2 + step, &more).bytes());
+                }
+                text.extend(line("trailer", "end", MINUTE + step, trailer).bytes());
+                recordings.read_by(|each| recording::read_bytes(&text[..], each), |_| ()).unwrap();
+            }
+            let context = recordings.context(false);
+            (context.start, context.end.micros_since(context.start))
+        };
+        let plain = span(0, 0);
+        assert_eq!(plain.1, 60_000_000);
+        for first in [0, 1] {
+            // Within a second, so that the hosts still overlap.
+            for step in [900_000, -900_000] {
+                let (_, duration) = span(step, first);
+                assert_eq!(duration, 60_900_000, "{step}, {first}");
+            }
+        }
+    }
 
     #[test]
     fn sums_of_what_files_claim_saturate() {

@@ -21,7 +21,10 @@ pub(crate) struct Absent {
 
 /// Those of `wanted` that none of the cgroups `paths` belongs to.
 pub(super) fn absent(wanted: &Selection, paths: &[&str]) -> Vec<Absent> {
-    let units = wanted.units.iter().filter(|unit| !paths.iter().any(|path| unit.matches(path)));
+    let units = wanted
+        .units
+        .iter()
+        .filter(|unit| !paths.iter().any(|path| unit.matches(path, wanted.names())));
     let units = units.map(|unit| Absent {
         what: "unit",
         name: unit.to_string(),

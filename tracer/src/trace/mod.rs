@@ -90,18 +90,19 @@ pub(crate) fn run_beside(
     let clock = clock::measure()?;
     let mut outlets = Outlets::open(args, clock.utc(clock::boot_ns()?))?;
     let Beside { user, attacher } = start_beside(args, &mut outlets)?;
+    // It has no other thread.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    // From here on a SIGHUP of logrotate, for one, ends nothing.
+    let signals = Signals::listen(&runtime)?;
     let metrics = Metrics::open(args)?;
     let memory = Memory::open(args.output.memory(MEMORY));
     let settings = settings(args);
     self_check::check(&settings)?;
     let kernel = Kernel::start(&settings, args.measure_overhead, attacher)?;
     give_up_privileges(args, &kernel, &outlets, user)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    // Before the header says that tracing has begun: whoever waits for it may end the trace at once.
-    let signals = Signals::listen(&runtime)?;
     let mut trace =
         Trace::new(args, &settings, clock, Outputs { outlets, metrics, memory }, kernel)?;
     begin()?;
