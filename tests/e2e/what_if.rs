@@ -1,12 +1,14 @@
 //! `smtptrace what-if` against what really happens: clients and Postfix with the setting changed.
 
 use std::{
-    fs, thread,
+    fs, mem, thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tests::{
+    attempt,
+    comparison::{self, Times},
     lab::Lab,
     needs,
     postfix::{self, Postfix, Starttls},
@@ -92,18 +94,33 @@ impl Pool<'_> {
     }
 }
 
+/// A gap, and a limit of the pool, that lasts for so much longer than it should may come to another outcome: gaps and
+/// limits are farther apart.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Sends messages, some of them together, each time after a gap without any, through a pool that keeps
-/// connections for `keep`. Returns the connections that it opened. Gaps run from the end of the messages
-/// before, so that a machine that is slow for a while does not shorten them.
-fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> u64 {
+/// connections for `keep`. Returns the connections that it opened, and whether the clock of the client says that it was
+/// in time. Gaps run from the end of the messages before, so that a machine that is slow for a while does not shorten them.
+fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> (u64, Times) {
     let mut pool = Pool { lab, keep, idle: Vec::new(), opened: 0 };
+    let mut times = Times::Agree;
+    let mut check = |what: &str, since: Instant, meant: Duration| {
+        if since.elapsed() > meant + LATE {
+            println!("disturbed: {what} took {:?} instead of {meant:?}", since.elapsed());
+            times = Times::Disturbed;
+        }
+    };
+    let mut begun = Instant::now();
     for &(gap, together) in gaps {
         let start = Instant::now();
         // Connections are closed on time, not only when the next message comes.
         while start.elapsed() < gap {
+            let nap = Instant::now();
             thread::sleep(Duration::from_millis(5).min(gap.saturating_sub(start.elapsed())));
             pool.expire();
+            check("a nap", nap, Duration::ZERO);
         }
+        let last = mem::replace(&mut begun, Instant::now());
         let mut taken: Vec<Session> = (0..together).map(|_| pool.take()).collect();
         // All of them are begun before the first is done.
         for line in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@server.test>"] {
@@ -111,6 +128,8 @@ fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> u64 {
                 session.command(line, "250").unwrap();
             }
         }
+        // From the messages before to these, whichever side was late.
+        check("messages and a gap", last, gap);
         for session in &mut taken {
             session.command("DATA", "354").unwrap();
             session.command("Subject: test\r\n\r\ntext\r\n.", "250").unwrap();
@@ -121,7 +140,7 @@ fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> u64 {
     }
     thread::sleep(keep + Duration::from_millis(20));
     pool.expire();
-    pool.opened
+    (pool.opened, times)
 }
 
 /// Gaps of 150, 400 and 700 ms in an order that repeats only after a while, then one to three messages.
@@ -144,12 +163,15 @@ fn a_pool_with_the_setting_changed_does_as_foretold() {
     let runs: Vec<(u64, Value)> = keeps
         .iter()
         .map(|&keep| {
-            let tracer = Tracer::start(&lab).unwrap();
-            let opened = send(&lab, &schedule(), keep);
-            lab.wait_for_ends(PATIENCE).unwrap();
-            let run = tracer.stop_cleanly().unwrap();
-            assert_eq!(run.recording.connections.len() as u64, opened);
-            (opened, what_if(&run, &["--cache-time", times]))
+            let run = comparison::undisturbed(|| {
+                let tracer = Tracer::start(&lab)?;
+                let (opened, in_time) = send(&lab, &schedule(), keep);
+                lab.wait_for_ends(PATIENCE)?;
+                let run = tracer.stop_cleanly()?;
+                assert_eq!(run.recording.connections.len() as u64, opened);
+                Ok((in_time, (opened, what_if(&run, &["--cache-time", times]))))
+            });
+            run.unwrap()
         })
         .collect();
     let opened: Vec<u64> = runs.iter().map(|(opened, _)| *opened).collect();
@@ -180,8 +202,8 @@ fn a_pool_with_the_setting_changed_does_as_foretold() {
     }
 }
 
-/// Starts a Postfix with these settings of its cache, sends mails three seconds apart, and returns what
-/// was recorded; with `survivor`, also a session that idles for all that time and is then used again.
+/// Starts a Postfix with these settings of its cache, sends each mail three seconds after the delivery of the one before,
+/// and returns what was recorded; with `survivor`, also a session that idles for all that time and is then used again.
 fn postfix_run(cache: &[(&str, &str)], mails: usize, survivor: bool) -> Run {
     let lab = Lab::up().unwrap();
     let _receiver = Postfix::receiver(&lab, lab.server_v4(), Starttls::Offered).unwrap();
@@ -195,10 +217,10 @@ fn postfix_run(cache: &[(&str, &str)], mails: usize, survivor: bool) -> Run {
         session.begin().unwrap();
         session
     });
-    let start = Instant::now();
     for i in 0..mails {
-        let due = Duration::from_secs(3) * u32::try_from(i).unwrap();
-        thread::sleep(due.saturating_sub(start.elapsed()));
+        if i > 0 {
+            thread::sleep(Duration::from_secs(3));
+        }
         postfix::submit(&lab, 1, 500).unwrap();
         sender.wait_for_deliveries(i + 1, PATIENCE).unwrap();
     }
@@ -212,6 +234,9 @@ fn postfix_run(cache: &[(&str, &str)], mails: usize, survivor: bool) -> Run {
     let deliveries = sender.deliveries().unwrap();
     assert!(deliveries.iter().all(|it| it.status == "sent"), "{deliveries:?}");
     assert_eq!(deliveries.len(), mails);
+    if let Some(late) = deliveries.iter().find(|it| it.delays.iter().sum::<f64>() > 1.0) {
+        attempt::disturbed(&format!("Postfix took more than a second for a mail: {late:?}"));
+    }
     // The lab, with the recording, is about to be removed.
     let kept = std::env::temp_dir().join(format!("what-if-{}-{}", std::process::id(), lab.port()));
     fs::copy(&run.file, &kept).unwrap();
