@@ -71,6 +71,13 @@ impl Record {
         Ok(())
     }
 
+    /// Fails unless a field in microseconds is known and within a tenth of a second of what was captured, more on a
+    /// slow machine. What a thread meant to do is nothing to compare with: it may have had to wait for a processor.
+    pub fn ensure_as_captured(&self, name: &str, captured: Option<Nanos>) -> Result<()> {
+        let captured = captured.with_context(|| format!("{name} is not in the capture"))?;
+        self.ensure_near(name, Duration::from_nanos(captured.try_into()?))
+    }
+
     /// Fails unless a field in microseconds is known and within a tenth of a second of `expected`, more on a slow machine.
     pub fn ensure_near(&self, name: &str, expected: Duration) -> Result<()> {
         let value = Duration::from_micros(self.known(name)?);
