@@ -7,11 +7,13 @@
 use std::{
     env,
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
+
+use nix::libc;
 
 /// How often a test is made, at most.
 const ATTEMPTS: u32 = 3;
@@ -31,6 +33,17 @@ pub fn expect_in_time(what: &str, since: Instant, meant: Duration) {
     let took = since.elapsed();
     if took > meant + Duration::from_millis(100) {
         disturbed(&format!("{what} took {took:?} instead of {meant:?}"));
+    }
+}
+
+/// Has the kernel run this thread, and what it starts from now on, before all that is not real-time: for a test whose
+/// client must be in time by its own clock. Where that is not allowed nothing changes.
+pub fn go_first() {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the structure lives as long as the call, which keeps no pointer to it; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
+    if result != 0 {
+        println!("cannot be real-time: {}", io::Error::last_os_error());
     }
 }
 
@@ -81,7 +94,7 @@ pub fn is_here(test: &str) -> bool {
 }
 
 /// Makes one attempt. `None` if it passed, else what disturbed it.
-fn make(test: &str) -> std::io::Result<Option<Vec<String>>> {
+fn make(test: &str) -> io::Result<Option<Vec<String>>> {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let number = MADE.fetch_add(1, Ordering::Relaxed);
     let file = env::temp_dir().join(format!("smtptrace-test-{}-{number}", std::process::id()));
@@ -95,7 +108,7 @@ fn make(test: &str) -> std::io::Result<Option<Vec<String>>> {
     let mut lines: Vec<String> = notes.lines().map(str::to_owned).collect();
     if lines.iter().all(|line| line != BEGUN) {
         // Nothing of that name, or it did not come so far.
-        return Err(std::io::Error::other(format!("it did not begin ({status})")));
+        return Err(io::Error::other(format!("it did not begin ({status})")));
     }
     lines.retain(|line| line != BEGUN);
     Ok((!status.success()).then_some(lines))

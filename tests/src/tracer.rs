@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{attempt, lab::Lab, recording::Recording, wait};
+use crate::{lab::Lab, recording::Recording, wait};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -162,7 +162,7 @@ impl Tracer {
         let skipped = self.skipped_runs()?;
         self.signal(signal)?;
         let run = self.wait()?;
-        note_skipped(&run.recording, skipped);
+        run.recording.note_skipped(skipped);
         Ok(run)
     }
 
@@ -194,22 +194,6 @@ impl Drop for Tracer {
         // It has ended already after `wait`.
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// Notes a disturbance if the kernel ran no program at changes of state, or skipped so many runs of other programs as
-/// `recording` counts as lost. Any other loss is the tracer's own.
-fn note_skipped(recording: &Recording, skipped: u64) {
-    let Some(trailer) = &recording.trailer else { return };
-    let trust = &trailer["trust"];
-    let lost = trust["events_lost"].as_u64().unwrap_or(0);
-    let mut hooks = trust["hooks"].as_array().into_iter().flatten();
-    let unseen = hooks.find(|hook| hook["hook"] == "inet_sock_set_state");
-    let unseen = unseen.and_then(|hook| hook["events_lost"].as_u64()).unwrap_or(0);
-    if lost > 0 && lost <= unseen + skipped && trust["map_full"] == 0 {
-        attempt::disturbed(&format!(
-            "the kernel ran no program at {unseen} changes of state, and skipped {skipped} runs"
-        ));
     }
 }
 
