@@ -1,8 +1,12 @@
 //! What stands before the greeting and what begins the dialogue once more: proxies, EHLO that does not wait, XCLIENT.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use tests::{
+    attempt,
     lab::Lab,
     needs, pace,
     recording::Record,
@@ -63,7 +67,10 @@ fn the_greeting_is_the_first_reply_after_a_proxy() {
         let records = trace(&script, |mut session| {
             session.send(proxy.asks).unwrap();
             session.skip(proxy.answers.len()).unwrap();
-            session.begin().unwrap();
+            session.reply().unwrap();
+            let asked = Instant::now();
+            session.command("EHLO client.test", "250").unwrap();
+            attempt::expect_in_time("the answer to EHLO", asked, Duration::ZERO);
             session.message(700).unwrap();
             session.quit().unwrap();
         });
@@ -149,9 +156,12 @@ fn ehlo_that_does_not_wait_has_no_time_of_another() {
         session.send(b"EHLO client.test\r\n").unwrap();
         session.reply().unwrap();
         session.reply().unwrap();
+        let begun = Instant::now();
         session.command("MAIL FROM:<a@client.test>", "250").unwrap();
         session.command("RCPT TO:<b@late.test>", "250").unwrap();
         session.command("DATA", "354").unwrap();
+        // A pause of the server, and otherwise answers at once.
+        attempt::expect_in_time("the envelope", begun, Duration::from_millis(400));
         thread::sleep(Duration::from_millis(30));
         session.command("Subject: a\r\n.", "250").unwrap();
         session.quit().unwrap();

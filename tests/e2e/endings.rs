@@ -10,7 +10,7 @@ use std::{
 use tests::{
     capture::Capture,
     comparison::{self, Pair},
-    flow::{ClosingFlag, Flow},
+    flow::{ClosingFlag, Flow, Nanos},
     lab::Lab,
     needs,
     recording::Record,
@@ -43,6 +43,17 @@ fn trace_visible_end(script: &Script, work: impl Fn(&Lab, Session)) -> (Record, 
     traced.unwrap()
 }
 
+fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap()
+}
+
+/// It idled for `least` until the first FIN or reset, and the record says for how long.
+fn check_idle(record: &Record, flow: &Flow, least: Duration) {
+    let idle = flow.idle_before(flow.closings[0].at);
+    record.ensure_as_captured("end_idle_us", idle).unwrap();
+    assert!(idle >= Some(nanos(least)), "{flow:?}");
+}
+
 fn mail_server() -> Script {
     Script::mail_server("220 server.test ESMTP")
 }
@@ -50,13 +61,13 @@ fn mail_server() -> Script {
 #[test]
 fn local_fin_while_idle() {
     needs!(Namespaces, Tracer, Tcpdump);
-    let (record, _) = trace_visible_end(&mail_server(), |_, mut session| {
+    let (record, flow) = trace_visible_end(&mail_server(), |_, mut session| {
         session.begin().unwrap();
         thread::sleep(IDLE);
         session.close();
     });
     record.ensure_ending([Some("local_fin"), Some("idle"), None]).unwrap();
-    record.ensure_near("end_idle_us", IDLE).unwrap();
+    check_idle(&record, &flow, IDLE);
     assert_eq!(record.number("fin_ttl").unwrap(), None, "{}", record.json());
     assert_eq!(record.field("keepalive").unwrap(), false, "{}", record.json());
     assert_eq!(record.number("keepalive_idle_s").unwrap(), None, "{}", record.json());
@@ -84,13 +95,16 @@ fn trace_idle_close(farewell: &str) -> Record {
         .send("250 server.test\r\n")
         .pause(IDLE)
         .send(farewell);
-    let (record, _) = trace_visible_end(&script, |_, mut session| {
+    let (record, flow) = trace_visible_end(&script, |_, mut session| {
         session.begin().unwrap();
         assert!(session.wait_for_end(PATIENCE).unwrap().is_none());
     });
     record.ensure_ending([Some("peer_fin"), Some("idle"), Some("peer")]).unwrap();
     // The idle time before a 421, which ended it.
-    record.ensure_near("end_idle_us", IDLE).unwrap();
+    let last = flow.progress.last().unwrap();
+    let end = if farewell.is_empty() { flow.closings[0].at } else { last.at };
+    record.ensure_as_captured("end_idle_us", flow.idle_before(end)).unwrap();
+    assert!(flow.idle_before(end) >= Some(nanos(IDLE)), "{flow:?}");
     record
 }
 
@@ -137,7 +151,7 @@ fn reset_by_the_server_while_idle() {
     });
     record.ensure_ending([Some("rst_received"), Some("idle"), Some("peer")]).unwrap();
     check_ttls(&record, &flow);
-    record.ensure_near("end_idle_us", IDLE).unwrap();
+    check_idle(&record, &flow, IDLE);
 }
 
 /// A server that was restarted, or whose FIN a box has kept: it answers with a reset of its own, and that
@@ -189,7 +203,10 @@ fn reset_by_a_box_on_reuse() {
     });
     record.ensure_ending([Some("rst_received"), Some("reuse"), Some("middlebox")]).unwrap();
     check_ttls(&record, &flow);
-    record.ensure_near("end_idle_us", LONG_IDLE).unwrap();
+    // It idled until it wrote.
+    let idle = flow.idle_before(flow.last_write().unwrap());
+    record.ensure_as_captured("end_idle_us", idle).unwrap();
+    assert!(idle >= Some(nanos(LONG_IDLE)), "{flow:?}");
     assert_eq!(record.field("reset_ack").unwrap(), false, "{}", record.json());
     // The write that met the box ended the gap, which it did not survive.
     let gaps = record.field("idle_gaps_us").unwrap().as_array().unwrap();
@@ -226,6 +243,7 @@ fn client_is_killed() {
     needs!(Namespaces, Tracer, Tcpdump);
     let (lab, script) = (Lab::up().unwrap(), mail_server());
     let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lab-session"));
     command.arg("wait").arg(lab.server_v4().to_string()).stdout(Stdio::piped());
@@ -240,7 +258,7 @@ fn client_is_killed() {
     let run = tracer.stop_cleanly().unwrap();
     let record = run.recording.single().unwrap();
     record.ensure_ending([Some("local_fin"), Some("idle"), None]).unwrap();
-    record.ensure_near("end_idle_us", IDLE).unwrap();
+    check_idle(record, &capture.stop().unwrap()[0], IDLE);
 }
 
 /// It holds data that it has not read: the kernel sends a reset in its name.
@@ -286,6 +304,7 @@ fn server_is_killed() {
     needs!(Namespaces, Tracer, Tcpdump, Postfix);
     let lab = Lab::up().unwrap();
     let server = Sink::start(&lab.server, lab.server_v4(), &[]).unwrap();
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
     session.begin().unwrap();
@@ -297,5 +316,5 @@ fn server_is_killed() {
     let run = tracer.stop_cleanly().unwrap();
     let record = run.recording.single().unwrap();
     record.ensure_ending([Some("peer_fin"), Some("idle"), Some("peer")]).unwrap();
-    record.ensure_near("end_idle_us", IDLE).unwrap();
+    check_idle(record, &capture.stop().unwrap()[0], IDLE);
 }

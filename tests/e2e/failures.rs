@@ -14,21 +14,26 @@ use tests::{
     tracer::{Run, Tracer},
 };
 
-const TOLERANCE_US: u64 = 20_000;
+const TOLERANCE: Duration = Duration::from_millis(20);
 
-fn trace(lab: &Lab, connect: impl FnOnce() -> Duration) -> (Run, Duration) {
+/// How long a connect took, and for how much of that its thread waited for a processor.
+type Took = (Duration, Duration);
+
+fn trace(lab: &Lab, connect: impl FnOnce() -> Took) -> (Run, Took) {
     let tracer = Tracer::start(lab).unwrap();
     let took = connect();
     lab.wait_for_ends(Duration::from_secs(5)).unwrap();
     (tracer.stop_cleanly().unwrap(), took)
 }
 
-fn check_time(record: &Record, took: Duration) {
-    let took = u64::try_from(took.as_micros()).unwrap();
-    let lifetime = record.known("lifetime_us").unwrap();
+/// The connection lived within the call, and for all of it but what the thread waited for a processor.
+fn check_time(record: &Record, (took, waited): Took) {
+    let lifetime = Duration::from_micros(record.known("lifetime_us").unwrap());
+    let most = took + Duration::from_micros(1); // it is rounded
+    let least = took.saturating_sub(waited + pace::stretched(TOLERANCE));
     assert!(
-        lifetime.abs_diff(took) < pace::wider(TOLERANCE_US),
-        "took {took} us: {}",
+        (least..=most).contains(&lifetime),
+        "took {took:?}, waited {waited:?}: {}",
         record.json()
     );
 }
@@ -38,7 +43,7 @@ fn check_failure(lab: &Lab, to: SocketAddr, errno: nix::errno::Errno) -> Record 
     let (run, took) = trace(lab, || {
         let failure = failing_connect(&lab.client, to).unwrap();
         assert_eq!(failure.error.raw_os_error(), Some(errno as i32), "{failure:?}");
-        failure.took
+        (failure.took, failure.waited)
     });
     let record = run.recording.single().unwrap();
     let name = format!("{errno:?}");
@@ -115,7 +120,8 @@ fn no_route_is_no_connection() {
         let expected = Some(nix::errno::Errno::ENETUNREACH as i32);
         assert_eq!(failure.error.raw_os_error(), expected, "{failure:?}");
         // One that is recorded, to show that the tracer was at work.
-        failing_connect(&lab.client, lab.server_v4()).unwrap().took
+        let failure = failing_connect(&lab.client, lab.server_v4()).unwrap();
+        (failure.took, failure.waited)
     });
     let record = run.recording.single().unwrap();
     assert_eq!(record.text("family").unwrap(), Some("ipv4"), "{}", record.json());

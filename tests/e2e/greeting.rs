@@ -5,48 +5,61 @@ use std::{fs, process::Command, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{
+    comparison::{self, Pair},
+    flow::{Flow, Nanos},
     lab::Lab,
     namespace::run,
-    needs, pace,
-    recording::Record,
+    needs,
     server::{Script, Server, Step},
     session::Session,
+    single::{self, trace_with},
     tracer::{Run, Tracer},
     wait,
 };
 
-const TOLERANCE_US: u64 = 20_000;
-
-/// Traces one connection on which the client only waits for the complete greeting.
-fn trace(lab: &Lab, script: Script, arguments: &[&str]) -> Run {
-    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
-    let tracer = Tracer::start_with(lab, arguments).unwrap();
-    let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
-    session.reply().unwrap();
-    session.close();
-    lab.wait_for_ends(Duration::from_secs(5)).unwrap();
-    tracer.stop_cleanly().unwrap()
+/// Traces and captures one connection on which the client only waits for the complete greeting. Made again if its times
+/// are not those of the capture: a busy machine lets the server be late, and that is no fault of the tracer.
+fn trace(script: &Script, arguments: &[&str]) -> (Lab, Run, Flow) {
+    let traced = comparison::undisturbed(|| {
+        let lab = Lab::up()?;
+        let (run, flow) = trace_with(
+            &lab,
+            arguments,
+            script.clone(),
+            |_| Ok(()),
+            |mut session| {
+                session.reply().unwrap();
+                session.close();
+            },
+        )?;
+        let record = run.recording.single()?;
+        // The time to the first byte, among others.
+        let mut times = comparison::compare_times(&[Pair { record, flow: &flow }])?;
+        if record.number("greeting_us")?.is_some() {
+            times = times.and(comparison::compare_time(record, "greeting_us", greeted(&flow))?);
+        }
+        Ok((times, (lab, run, flow)))
+    });
+    traced.unwrap()
 }
 
-fn check_about(record: &Record, field: &str, expected_us: u64) {
-    let value = record.known(field).unwrap();
-    let close = value.abs_diff(expected_us) < pace::wider(TOLERANCE_US);
-    assert!(close, "{field} should be about {expected_us}: {}", record.json());
+/// When all that the server said was there, from the end of the connect on.
+fn greeted(flow: &Flow) -> Option<Nanos> {
+    Some(flow.arrival(flow.received.unique)? - flow.established?)
 }
 
 #[test]
 fn late() {
-    needs!(Namespaces, Tracer);
-    let lab = Lab::up().unwrap();
+    needs!(Namespaces, Tracer, Tcpdump);
     let script = Script::default()
         .pause(Duration::from_secs(2))
         .send("220 slow.test ESMTP\r\n")
         .then(Step::DrainToEnd);
-    let run = trace(&lab, script, &[]);
+    let (_lab, run, _) = trace(&script, &[]);
     let record = run.recording.single().unwrap();
-    check_about(record, "connect_us", 0);
-    check_about(record, "banner_us", 2_000_000);
-    check_about(record, "greeting_us", 2_000_000);
+    let greeting_us = record.known("greeting_us").unwrap();
+    assert!(greeting_us > 1_990_000, "{}", record.json());
+    assert_eq!(record.known("banner_us").unwrap(), greeting_us, "{}", record.json());
     assert_eq!(record.text("banner_host").unwrap(), Some("slow.test"), "{}", record.json());
     // The greeting is not a turn.
     assert_eq!(record.known("turns").unwrap(), 0, "{}", record.json());
@@ -54,17 +67,16 @@ fn late() {
 
 #[test]
 fn in_two_parts() {
-    needs!(Namespaces, Tracer);
-    let lab = Lab::up().unwrap();
+    needs!(Namespaces, Tracer, Tcpdump);
     let script = Script::default()
         .send("220-teaser.test wait\r\n")
         .pause(Duration::from_secs(1))
         .send("220 real.test ESMTP\r\n")
         .then(Step::DrainToEnd);
-    let run = trace(&lab, script, &[]);
+    let (_lab, run, flow) = trace(&script, &[]);
     let record = run.recording.single().unwrap();
-    check_about(record, "banner_us", 0);
-    check_about(record, "greeting_us", 1_000_000);
+    assert!(flow.arrival(1) < flow.arrival(flow.received.unique), "{flow:?}");
+    assert!(record.known("greeting_us").unwrap() > 990_000, "{}", record.json());
     assert_eq!(record.known("banner_code").unwrap(), 220, "{}", record.json());
 }
 
@@ -90,23 +102,29 @@ fn refusal() {
 
 #[test]
 fn never_sent() {
-    needs!(Namespaces, Tracer);
-    let lab = Lab::up().unwrap();
+    needs!(Namespaces, Tracer, Tcpdump);
     let script = Script::default().then(Step::DrainToEnd);
-    let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
-    let tracer = Tracer::start(&lab).unwrap();
-    let session = Session::connect(&lab.client, lab.server_v4()).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    session.close();
-    lab.wait_for_ends(Duration::from_secs(5)).unwrap();
-    let run = tracer.stop_cleanly().unwrap();
-    let record = run.recording.single().unwrap();
+    let traced = comparison::undisturbed(|| {
+        let (lab, pause) = (Lab::up()?, Duration::from_millis(300));
+        let (record, flow) = single::trace(
+            &lab,
+            script.clone(),
+            |_| Ok(()),
+            |session| {
+                std::thread::sleep(pause);
+                session.close();
+            },
+        )?;
+        // Its lifetime, among others.
+        Ok((comparison::compare_times(&[Pair { record: &record, flow: &flow }])?, record))
+    });
+    let record = traced.unwrap();
     assert_eq!(record.number("banner_us").unwrap(), None, "{}", record.json());
     assert_eq!(record.number("greeting_us").unwrap(), None, "{}", record.json());
     assert_eq!(record.number("banner_code").unwrap(), None, "{}", record.json());
     assert_eq!(record.text("end_cause").unwrap(), Some("local_fin"), "{}", record.json());
     record.ensure_ending([Some("local_fin"), Some("greeting"), None]).unwrap();
-    check_about(record, "lifetime_us", 300_000);
+    assert!(record.known("lifetime_us").unwrap() > 290_000, "{}", record.json());
 }
 
 #[test]
@@ -157,15 +175,14 @@ fn hostile() {
 
 #[test]
 fn unread_on_request() {
-    needs!(Namespaces, Tracer);
-    let lab = Lab::up().unwrap();
+    needs!(Namespaces, Tracer, Tcpdump);
     let script = Script::default()
         .pause(Duration::from_millis(200))
         .send("220 secret.test ESMTP\r\n")
         .then(Step::DrainToEnd);
-    let run = trace(&lab, script, &["--no-replies"]);
+    let (_lab, run, _) = trace(&script, &["--no-replies"]);
     let record = run.recording.single().unwrap();
-    check_about(record, "banner_us", 200_000);
+    assert!(record.known("banner_us").unwrap() > 190_000, "{}", record.json());
     for unknown in ["banner_code", "banner_host", "replies", "greeting_us"] {
         assert!(record.field(unknown).unwrap().is_null(), "{unknown}: {}", record.json());
     }

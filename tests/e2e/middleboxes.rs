@@ -7,6 +7,9 @@ use std::{
 };
 
 use tests::{
+    capture::Capture,
+    comparison::{self, Pair},
+    flow::{Flow, Nanos},
     idling::{Idled, idle},
     lab::{Lab, server_v4, server_v6},
     middlebox::{Installed, Manner, Middlebox},
@@ -63,7 +66,7 @@ fn install(lab: &Lab, server: IpAddr, path: Path) -> Installed {
 
 #[test]
 fn every_manner_is_told_and_nothing_else_is_suspected() {
-    needs!(Namespaces, Tracer);
+    needs!(Namespaces, Tracer, Tcpdump);
     let lab = Lab::up().unwrap();
     // Sockets that were closed without an answer must not linger for the minutes of the default.
     lab.client.sysctl("net.ipv4.tcp_orphan_retries", "2").unwrap();
@@ -78,6 +81,7 @@ fn every_manner_is_told_and_nothing_else_is_suspected() {
             sessions.push((server, path, install(&lab, server, path)));
         }
     }
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     let schedule = SCHEDULE.map(Duration::from_secs);
     let truths: Vec<Idled> = thread::scope(|scope| {
@@ -96,16 +100,16 @@ fn every_manner_is_told_and_nothing_else_is_suspected() {
     });
     lab.wait_for_ends(PATIENCE).unwrap();
     let run = tracer.stop_cleanly().unwrap();
+    let flows = capture.stop().unwrap();
     assert_eq!(run.recording.connections.len(), sessions.len());
+    let pairs = comparison::pair(&run.recording.connections, &flows).unwrap();
     for ((server, path, installed), truth) in sessions.iter().zip(&truths) {
-        let record = run
-            .recording
-            .connections
-            .iter()
-            .find(|record| record.server().unwrap() == SocketAddr::new(*server, lab.port()));
+        let server = SocketAddr::new(*server, lab.port());
+        let Pair { record, flow } = pairs.iter().find(|it| it.flow.server == server).unwrap();
         println!("{server} {path:?}: {truth:?}");
         check_lab(*path, installed, truth);
-        check(*path, truth, record.unwrap());
+        check(*path, truth, record);
+        check_times(*path, truth, record, flow);
     }
 }
 
@@ -135,37 +139,44 @@ fn check(path: Path, truth: &Idled, record: &Record) {
     };
     assert_eq!(record.number("reset_ttl").unwrap(), reset_ttl, "{}", record.json());
     assert_eq!(record.known("peer_ttl").unwrap(), SERVER_TTL, "{}", record.json());
-    check_gaps(path, truth, record);
-}
-
-fn check_gaps(path: Path, truth: &Idled, record: &Record) {
-    let near = |us: u64, truth: Duration| us.abs_diff(micros(truth)) < 100_000;
-    let mut gaps = truth.survived.clone();
+    // Nobody waits in vain who is told of the end, or does not write.
+    let waits = ending[0] == "unanswered" || ending[..2] == ["rst_received", "reuse"];
     let waited = record.number("end_unanswered_us").unwrap();
-    match (path.forgets, &truth.died) {
-        (None, None) => assert_eq!(waited, None, "{}", record.json()),
-        (Some((limit, Manner::ResetWhileIdle)), Some(_)) => {
-            // It died when the box forgot it, not when the client noticed.
-            let idle = record.known("end_idle_us").unwrap();
-            let acknowledged = Duration::from_millis(50);
-            assert!(near(idle, Duration::from_secs(limit) + acknowledged), "{}", record.json());
-            assert_eq!(waited, None, "{}", record.json());
-        }
-        (Some(_), Some(death)) => {
-            assert!(near(record.known("end_idle_us").unwrap(), death.gap), "{}", record.json());
-            assert!(near(waited.unwrap(), death.cost), "{} {death:?}", record.json());
-            gaps.push(death.gap);
-        }
-        _ => panic!("{path:?} {truth:?}"),
-    }
-    let recorded = record.field("idle_gaps_us").unwrap().as_array().unwrap();
-    let recorded: Vec<u64> = recorded.iter().map(|gap| gap.as_u64().unwrap()).collect();
-    assert_eq!(recorded.len(), gaps.len(), "{}", record.json());
-    assert!(recorded.iter().zip(&gaps).all(|(us, gap)| near(*us, *gap)), "{}", record.json());
-    let survived = truth.survived.iter().max().unwrap();
-    assert!(near(record.known("idle_max_survived_us").unwrap(), *survived), "{}", record.json());
+    assert_eq!(waited.is_some(), waits && truth.died.is_some(), "{}", record.json());
 }
 
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap()
+/// Idle times, and the time without an answer, are those of the capture.
+fn check_times(path: Path, truth: &Idled, record: &Record, flow: &Flow) {
+    const LEAST_GAP: Nanos = 900_000_000;
+    let as_captured = |name, captured| record.ensure_as_captured(name, captured).unwrap();
+    let gaps = flow.gaps(LEAST_GAP);
+    let mut survived = gaps.as_slice();
+    match path.forgets {
+        None => {}
+        Some((limit, Manner::ResetWhileIdle)) => {
+            // It died when the box forgot it, not when the client noticed.
+            let idle = flow.idle_before(flow.closings[0].at);
+            as_captured("end_idle_us", idle);
+            assert!(idle > Some(Nanos::try_from(limit).unwrap() * 1_000_000_000), "{flow:?}");
+        }
+        Some((_, manner)) => {
+            let written = flow.last_write().unwrap();
+            as_captured("end_idle_us", flow.idle_before(written));
+            survived = &gaps[..gaps.len() - 1];
+            if manner == Manner::ResetOnReuse {
+                as_captured("end_unanswered_us", Some(flow.closings[0].at - written));
+            } else {
+                // The FIN waits for the acknowledgement of the command: the client's clock has to do.
+                let waited = Duration::from_micros(record.known("end_unanswered_us").unwrap());
+                let most = truth.died.as_ref().unwrap().lasted;
+                assert!((GIVES_UP..=most).contains(&waited), "{most:?}: {}", record.json());
+            }
+        }
+    }
+    as_captured("idle_max_survived_us", survived.iter().max().copied());
+    let recorded = record.field("idle_gaps_us").unwrap().as_array().unwrap();
+    let recorded: Vec<Nanos> = recorded.iter().map(|it| it.as_i64().unwrap() * 1_000).collect();
+    assert_eq!(recorded.len(), gaps.len(), "{} {gaps:?}", record.json());
+    let near = |(one, other): (&Nanos, &Nanos)| one.abs_diff(*other) < 100_000_000;
+    assert!(recorded.iter().zip(&gaps).all(near), "{} {gaps:?}", record.json());
 }

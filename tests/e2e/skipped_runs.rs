@@ -1,7 +1,7 @@
 //! Connections that change their state in an interrupt, while the tracer's programs are at work for others in a
 //! process on the same processor. The kernel skips a program then.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use tests::{
     lab::Lab, load, needs, prerequisite::report_skip, recording::Recording, this_test,
@@ -48,7 +48,7 @@ fn connect_in_vain() -> Outcome {
     // All ends fit into the ring, however slowly they are taken from it.
     let tracer = Tracer::start_with(&lab, &["--ring-size", "67108864"]).unwrap();
     let connects = load::connect_in_vain(&lab, Duration::from_secs(5)).unwrap();
-    let skipped = skipped_runs(tracer.pid());
+    let skipped = tracer.skipped_runs().unwrap();
     lab.wait_for_ends(Duration::from_secs(15)).unwrap();
     let run = tracer.stop().unwrap();
     assert!(run.status.success(), "{}", run.stderr);
@@ -74,15 +74,4 @@ fn lost_changes(recording: &Recording) -> u64 {
     let mut hooks = trust["hooks"].as_array().unwrap().iter();
     let hook = hooks.find(|hook| hook["hook"] == "inet_sock_set_state").unwrap();
     hook["events_lost"].as_u64().unwrap()
-}
-
-/// How many runs of the programs of process `pid` the kernel has skipped.
-fn skipped_runs(pid: u32) -> u64 {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
-    let misses = descriptors.filter_map(|file| {
-        let text = fs::read_to_string(file.ok()?.path()).ok()?;
-        let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-        count.trim().parse::<u64>().ok()
-    });
-    misses.sum()
 }

@@ -55,6 +55,10 @@ fn ensure_exact(run: &Run, served: &HashMap<u64, u64>) {
     let records = &run.recording.connections;
     assert_eq!(records.len(), served.len(), "{}", run.stderr);
     for record in records {
+        let start = record.text("start").unwrap();
+        println!("{start:?}, by {:?}: {:?}", record.owners().unwrap(), method(record));
+    }
+    for record in records {
         assert_eq!(method(record), Some("tls-probes"), "{}\n{}", record.json(), run.stderr);
         assert_eq!(record.field("transactions_exact").unwrap(), true, "{}", record.json());
         let port = record.known("sport").unwrap();
@@ -97,6 +101,7 @@ fn library_is_found_by_the_processes_that_connect() {
         Ok((!tracer.recording_so_far()?.connections.is_empty()).then_some(()))
     })
     .unwrap();
+    tracer.wait_until_said("attached to").unwrap();
     postfix::submit(&lab, 5, 1_000).unwrap();
     sender.wait_for_deliveries(6, PATIENCE).unwrap();
     lab.wait_for_ends(PATIENCE).unwrap();

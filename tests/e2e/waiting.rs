@@ -7,6 +7,9 @@ use std::{
 };
 
 use tests::{
+    capture::Capture,
+    comparison::{self, Pair},
+    flow::{Flow, Nanos},
     lab::{Lab, server_v4, server_v6},
     needs,
     recording::Record,
@@ -228,7 +231,7 @@ fn idling() -> Vec<Play> {
 
 /// Plays each session to an address of its own, over both families in turn. Returns the records in order, and what
 /// the report says of each destination.
-fn trace(plays: &[Play]) -> Vec<(Record, serde_json::Value)> {
+fn trace(plays: &[Play]) -> Vec<(Record, Flow, serde_json::Value)> {
     let lab = Lab::up().unwrap();
     let address = |at: u8| -> SocketAddr {
         let ip: IpAddr =
@@ -240,6 +243,7 @@ fn trace(plays: &[Play]) -> Vec<(Record, serde_json::Value)> {
         .iter()
         .map(|(at, play)| Server::start(&lab.server, *at, play.server.clone()).unwrap())
         .collect();
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     thread::scope(|scope| {
         for (at, play) in &listeners {
@@ -252,6 +256,8 @@ fn trace(plays: &[Play]) -> Vec<(Record, serde_json::Value)> {
     });
     lab.wait_for_ends(PATIENCE).unwrap();
     let run = tracer.stop_cleanly().unwrap();
+    let flows = capture.stop().unwrap();
+    let pairs = comparison::pair(&run.recording.connections, &flows).unwrap();
     let said = tracer::command([
         "report".as_ref(),
         run.file.as_os_str(),
@@ -260,19 +266,18 @@ fn trace(plays: &[Play]) -> Vec<(Record, serde_json::Value)> {
     ]);
     let report = report::parse(&String::from_utf8(said.unwrap().stdout).unwrap()).unwrap();
     let of = |at: &SocketAddr| {
-        let records = run.recording.connections.iter();
-        let record = records.clone().find(|it| it.server().unwrap() == *at).unwrap();
+        let Pair { record, flow } = *pairs.iter().find(|it| it.flow.server == *at).unwrap();
         let key = at.ip().to_string();
-        (record.clone(), report::destination(&report, &key).unwrap().clone())
+        (record.clone(), flow.clone(), report::destination(&report, &key).unwrap().clone())
     };
     listeners.iter().map(|(at, _)| of(at)).collect()
 }
 
 #[test]
 fn who_waits_is_not_idle() {
-    needs!(Namespaces, Tracer);
+    needs!(Namespaces, Tracer, Tcpdump);
     let plays = waiting();
-    for (play, (record, destination)) in plays.iter().zip(trace(&plays)) {
+    for (play, (record, _, destination)) in plays.iter().zip(trace(&plays)) {
         println!("{}: {}", play.name, record.json());
         record.ensure_ending(play.end).unwrap();
         let gaps = record.field("idle_gaps_us").unwrap().as_array().unwrap();
@@ -285,12 +290,16 @@ fn who_waits_is_not_idle() {
 
 #[test]
 fn who_has_all_answers_is_idle() {
-    needs!(Namespaces, Tracer);
+    needs!(Namespaces, Tracer, Tcpdump);
     let plays = idling();
-    for (play, (record, destination)) in plays.iter().zip(trace(&plays)) {
+    for (play, (record, flow, destination)) in plays.iter().zip(trace(&plays)) {
         println!("{}: {}", play.name, record.json());
         record.ensure_ending(play.end).unwrap();
-        record.ensure_near("end_idle_us", play.idle.unwrap()).unwrap();
+        // Before the end, or before the farewell.
+        let ends = [flow.closings[0].at, flow.progress.last().unwrap().at];
+        let idle = ends.into_iter().filter_map(|end| flow.idle_before(end)).max().unwrap();
+        record.ensure_as_captured("end_idle_us", Some(idle)).unwrap();
+        assert!(idle >= Nanos::try_from(play.idle.unwrap().as_nanos()).unwrap(), "{flow:?}");
         let closed = &destination["idle_limit"]["closed_by_server"];
         assert_eq!(closed["count"], 1, "{destination:#}");
         // A farewell does not refuse anything.

@@ -1,12 +1,16 @@
 //! `smtptrace what-if` against what really happens: clients and Postfix with the setting changed.
 
 use std::{
-    fs, thread,
+    cmp, fs, mem, thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tests::{
+    attempt,
+    capture::Capture,
+    comparison::{self, Times},
+    flow::{ClosingFlag, Direction, Flow},
     lab::Lab,
     needs,
     postfix::{self, Postfix, Starttls},
@@ -92,18 +96,33 @@ impl Pool<'_> {
     }
 }
 
+/// A gap, and a limit of the pool, that lasts for so much longer than it should may come to another outcome: gaps and
+/// limits are farther apart.
+const LATE: Duration = Duration::from_millis(100);
+
 /// Sends messages, some of them together, each time after a gap without any, through a pool that keeps
-/// connections for `keep`. Returns the connections that it opened. Gaps run from the end of the messages
-/// before, so that a machine that is slow for a while does not shorten them.
-fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> u64 {
+/// connections for `keep`. Returns the connections that it opened, and how often the clock of the client says that
+/// it was late. Gaps run from the end of the messages before, so that a machine that is slow for a while does not shorten them.
+fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> (u64, u64) {
     let mut pool = Pool { lab, keep, idle: Vec::new(), opened: 0 };
+    let mut late = 0;
+    let mut check = |what: &str, since: Instant, meant: Duration| {
+        if since.elapsed() > meant + LATE {
+            println!("disturbed: {what} took {:?} instead of {meant:?}", since.elapsed());
+            late += 1;
+        }
+    };
+    let mut begun = Instant::now();
     for &(gap, together) in gaps {
         let start = Instant::now();
         // Connections are closed on time, not only when the next message comes.
         while start.elapsed() < gap {
+            let nap = Instant::now();
             thread::sleep(Duration::from_millis(5).min(gap.saturating_sub(start.elapsed())));
             pool.expire();
+            check("a nap", nap, Duration::ZERO);
         }
+        let last = mem::replace(&mut begun, Instant::now());
         let mut taken: Vec<Session> = (0..together).map(|_| pool.take()).collect();
         // All of them are begun before the first is done.
         for line in ["MAIL FROM:<a@client.test>", "RCPT TO:<b@server.test>"] {
@@ -111,6 +130,8 @@ fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> u64 {
                 session.command(line, "250").unwrap();
             }
         }
+        // From the messages before to these, whichever side was late.
+        check("messages and a gap", last, gap);
         for session in &mut taken {
             session.command("DATA", "354").unwrap();
             session.command("Subject: test\r\n\r\ntext\r\n.", "250").unwrap();
@@ -121,8 +142,11 @@ fn send(lab: &Lab, gaps: &[(Duration, usize)], keep: Duration) -> u64 {
     }
     thread::sleep(keep + Duration::from_millis(20));
     pool.expire();
-    pool.opened
+    (pool.opened, late)
 }
+
+/// How many messages are sent together, at most.
+const AT_ONCE: u64 = 3;
 
 /// Gaps of 150, 400 and 700 ms in an order that repeats only after a while, then one to three messages.
 fn schedule() -> Vec<(Duration, usize)> {
@@ -134,6 +158,7 @@ fn schedule() -> Vec<(Duration, usize)> {
 #[test]
 fn a_pool_with_the_setting_changed_does_as_foretold() {
     needs!(Namespaces, Tracer);
+    attempt::go_first();
     let lab = Lab::up().unwrap();
     let script = Script::mail_server("220 server.test ESMTP");
     let _server = Server::start(&lab.server, lab.server_v4(), script).unwrap();
@@ -141,38 +166,55 @@ fn a_pool_with_the_setting_changed_does_as_foretold() {
     // Far from the gaps, which are 150, 400 and 700 ms.
     let keeps = [20, 270, 530, 2_000].map(Duration::from_millis);
     let times = "20ms,270ms,530ms,2s";
-    let runs: Vec<(u64, Value)> = keeps
+    let run = |keep| {
+        let tracer = Tracer::start(&lab).unwrap();
+        let (opened, late) = send(&lab, &schedule(), keep);
+        lab.wait_for_ends(PATIENCE).unwrap();
+        let run = tracer.stop_cleanly().unwrap();
+        assert_eq!(run.recording.connections.len() as u64, opened);
+        (opened, what_if(&run, &["--cache-time", times]), late)
+    };
+    // One that was late is made again, three times at most; the least late one counts.
+    let runs: Vec<(u64, Value, u64)> = keeps
         .iter()
         .map(|&keep| {
-            let tracer = Tracer::start(&lab).unwrap();
-            let opened = send(&lab, &schedule(), keep);
-            lab.wait_for_ends(PATIENCE).unwrap();
-            let run = tracer.stop_cleanly().unwrap();
-            assert_eq!(run.recording.connections.len() as u64, opened);
-            (opened, what_if(&run, &["--cache-time", times]))
+            let mut best = run(keep);
+            for _ in 1..3 {
+                if best.2 > 0 {
+                    best = cmp::min_by_key(best, run(keep), |it| it.2);
+                }
+            }
+            best
         })
         .collect();
-    let opened: Vec<u64> = runs.iter().map(|(opened, _)| *opened).collect();
+    let opened: Vec<u64> = runs.iter().map(|(opened, ..)| *opened).collect();
     println!("connections with 20, 270, 530 and 2000 ms: {opened:?} for {messages} messages");
     assert!(opened.is_sorted_by(|a, b| a > b), "the settings make a difference: {opened:?}");
 
-    let (opened_longest, longest) = (runs[3].0, &runs[3].1);
-    for ((opened, answer), keep) in runs.iter().zip(keeps) {
+    let (opened_longest, longest, longest_late) = &runs[3];
+    for ((opened, answer, late), keep) in runs.iter().zip(keeps) {
+        // As many connections at most as are used at once are another number for each time that the client was late.
+        let [own, both] = [*late, late + longest_late].map(|late| AT_ONCE * late);
         assert_eq!(answer["messages"]["replayed"], messages, "{answer}");
         assert_eq!(observed(answer), *opened);
-        check_that_it_reproduces(answer);
+        if own == 0 {
+            check_that_it_reproduces(answer);
+        }
+        let replayed = answer["as_it_ran"]["connections"].as_f64().unwrap();
         // From the run in which every gap was survived, each other run is foretold.
         let foretold =
             policy(longest, keep.as_secs_f64())["known"]["connections"].as_f64().unwrap();
         let real = *opened as f64;
-        assert!(
-            (foretold - real).abs() <= 0.02 * real,
-            "{keep:?}: {foretold} foretold, {real} real"
-        );
+        for (told, allowed) in [(replayed, own), (foretold, both)] {
+            assert!(
+                (told - real).abs() <= 0.02 * real + allowed as f64,
+                "{keep:?}: {told} told, {real} real, {allowed} allowed"
+            );
+        }
         // From every run, as far as the path is known; and if it survives more, all of it.
         let possible = policy(answer, 2.0)["if_path_survives"]["connections"].as_u64().unwrap();
         assert!(
-            possible.abs_diff(opened_longest) <= 1,
+            possible.abs_diff(*opened_longest) <= 1 + both,
             "{possible} for {opened_longest}: {answer}"
         );
         let known = policy(answer, 2.0)["known"]["connections"].as_u64().unwrap();
@@ -180,25 +222,46 @@ fn a_pool_with_the_setting_changed_does_as_foretold() {
     }
 }
 
-/// Starts a Postfix with these settings of its cache, sends mails three seconds apart, and returns what
-/// was recorded; with `survivor`, also a session that idles for all that time and is then used again.
+/// Starts a Postfix with these settings of its cache, sends each mail three seconds after the delivery of the one before,
+/// and returns what was recorded; with `survivor`, also a session that idles for all that time and is then used again.
+///
+/// Made again if Postfix said QUIT to a connection that it had kept, and the server closed first: then nothing but the
+/// capture shows that it was Postfix who ended it.
 fn postfix_run(cache: &[(&str, &str)], mails: usize, survivor: bool) -> Run {
+    let run = || {
+        let (run, times) = disturbed_postfix_run(cache, mails, survivor);
+        if times == Times::Disturbed {
+            fs::remove_file(&run.file)?;
+        }
+        Ok((times, run))
+    };
+    comparison::undisturbed(run).unwrap()
+}
+
+fn is_kept_from_closing(flow: &Flow) -> bool {
+    let by_server = flow.first_closing() == Some((Direction::FromServer, ClosingFlag::Fin));
+    let last_idle = flow.last_write().and_then(|write| flow.idle_before(write));
+    by_server && last_idle > Some(1_000_000_000)
+}
+
+fn disturbed_postfix_run(cache: &[(&str, &str)], mails: usize, survivor: bool) -> (Run, Times) {
     let lab = Lab::up().unwrap();
     let _receiver = Postfix::receiver(&lab, lab.server_v4(), Starttls::Offered).unwrap();
     let settings =
         [cache, &[("smtp_tls_security_level", "may"), ("smtp_tls_connection_reuse", "yes")]]
             .concat();
     let sender = Postfix::sender(&lab, lab.server_v4(), &settings).unwrap();
+    let capture = Capture::start(&lab.client, "c0", lab.port(), &lab.file("c0.pcap")).unwrap();
     let tracer = Tracer::start(&lab).unwrap();
     let idler = survivor.then(|| {
         let mut session = Session::connect(&lab.client, lab.server_v4()).unwrap();
         session.begin().unwrap();
         session
     });
-    let start = Instant::now();
     for i in 0..mails {
-        let due = Duration::from_secs(3) * u32::try_from(i).unwrap();
-        thread::sleep(due.saturating_sub(start.elapsed()));
+        if i > 0 {
+            thread::sleep(Duration::from_secs(3));
+        }
         postfix::submit(&lab, 1, 500).unwrap();
         sender.wait_for_deliveries(i + 1, PATIENCE).unwrap();
     }
@@ -212,10 +275,18 @@ fn postfix_run(cache: &[(&str, &str)], mails: usize, survivor: bool) -> Run {
     let deliveries = sender.deliveries().unwrap();
     assert!(deliveries.iter().all(|it| it.status == "sent"), "{deliveries:?}");
     assert_eq!(deliveries.len(), mails);
+    let mut times = Times::Agree;
+    if let Some(late) = capture.stop().unwrap().iter().find(|it| is_kept_from_closing(it)) {
+        attempt::disturbed(&format!("Postfix said QUIT, and the server closed first: {late:?}"));
+        times = Times::Disturbed;
+    }
+    if let Some(late) = deliveries.iter().find(|it| it.delays.iter().sum::<f64>() > 1.0) {
+        attempt::disturbed(&format!("Postfix took more than a second for a mail: {late:?}"));
+    }
     // The lab, with the recording, is about to be removed.
     let kept = std::env::temp_dir().join(format!("what-if-{}-{}", std::process::id(), lab.port()));
     fs::copy(&run.file, &kept).unwrap();
-    Run { file: kept, ..run }
+    (Run { file: kept, ..run }, times)
 }
 
 const MAILS: usize = 6;
@@ -224,7 +295,7 @@ const ONE: (&str, &str) = ("smtp_destination_concurrency_limit", "1");
 
 #[test]
 fn postfix_with_the_setting_changed_does_as_foretold() {
-    needs!(Namespaces, Tracer, Postfix, Openssl);
+    needs!(Namespaces, Tracer, Postfix, Openssl, Tcpdump);
     let short = postfix_run(&[ALWAYS, ONE], MAILS, true); // two seconds, the default
     let long = [
         ALWAYS,
@@ -286,7 +357,7 @@ fn run_without_cache() -> Run {
 
 #[test]
 fn postfix_without_cache_is_reproduced() {
-    needs!(Namespaces, Tracer, Postfix, Openssl);
+    needs!(Namespaces, Tracer, Postfix, Openssl, Tcpdump);
     let kept = [
         ALWAYS,
         ONE,

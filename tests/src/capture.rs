@@ -1,21 +1,24 @@
 //! Packet captures: tcpdump in a namespace, and the reading of its files.
 
 use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _},
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    net::{Ipv4Addr, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::{
+    attempt,
     flow::{Flow, FlowTable},
     namespace::Namespace,
     wait,
@@ -26,55 +29,84 @@ use crate::{
 pub struct Capture {
     process: Child,
     file: PathBuf,
+    /// From where the last packet is sent.
+    last: UdpSocket,
+    port: u16,
+    messages: Option<JoinHandle<io::Result<String>>>,
 }
+
+/// What the last packet carries. It is of UDP, so it belongs to no connection.
+const LAST: &[u8] = b"nothing comes after this";
 
 impl Capture {
     /// Captures TCP of `port` on `interface` of `namespace` into `file`; returns once it listens.
     pub fn start(namespace: &Namespace, interface: &str, port: u16, file: &Path) -> Result<Self> {
+        // The buffer has a place for each packet, which is as long as the longest may be.
         let mut command = Command::new("tcpdump");
         command
-            .args(["-i", interface, "-U", "--immediate-mode", "-n", "-s", "0", "-B", "16384"])
+            .args(["-i", interface, "-U", "--immediate-mode", "-n", "-s", "66000", "-B", "65536"])
             .args(["--time-stamp-precision=nano", "-Z", "root", "-w"])
             .arg(file)
-            .arg(format!("tcp port {port}"))
+            .arg(format!("port {port}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        let last = namespace.enter("last packet", || last_packet(interface))?;
         let mut process = namespace.spawn(&mut command)?;
         let stderr = process.stderr.take().context("standard error of tcpdump")?;
-        let capture = Self { process, file: file.to_owned() };
         let mut messages = BufReader::new(stderr);
         let mut seen = String::new();
         while !seen.contains("listening on") {
             let read = messages.read_line(&mut seen).context("read from tcpdump")?;
             ensure!(read > 0, "tcpdump ended: {seen}");
         }
-        // Keeps the pipe open, so that the final statistics do not kill tcpdump.
-        thread::Builder::new()
+        let messages = thread::Builder::new()
             .name("tcpdump-messages".into())
-            .spawn(move || messages.read_to_end(&mut Vec::new()))
+            .spawn(move || messages.read_to_string(&mut seen).map(|_| seen))
             .context("start a thread")?;
-        Ok(capture)
+        Ok(Self { process, file: file.to_owned(), last, port, messages: Some(messages) })
     }
 
     /// Stops and returns the connections it saw, in the order of their SYNs.
     pub fn stop(mut self) -> Result<Vec<Flow>> {
-        // The last packets are on their way from the kernel's buffer to the file.
-        let mut size = 0;
-        let mut quiet = 0;
-        while quiet < 4 {
-            thread::sleep(Duration::from_millis(25));
-            let now = fs::metadata(&self.file).map_or(0, |meta| meta.len());
-            quiet = if now == size { quiet + 1 } else { 0 };
-            size = now;
-        }
+        // Packets come from the kernel's buffer to the file in order, late on a busy machine.
+        let to = (Ipv4Addr::BROADCAST, self.port);
+        self.last.send_to(LAST, to).context("send the last packet of the capture")?;
+        wait::until("the last packet in the capture", Duration::from_secs(20), || {
+            Ok(ends_with_last(&self.file)?.then_some(()))
+        })?;
         let pid = Pid::from_raw(self.process.id().cast_signed());
         kill(pid, Signal::SIGINT).context("stop tcpdump")?;
-        wait::until("tcpdump to end", Duration::from_secs(5), || {
+        wait::until("tcpdump to end", Duration::from_secs(20), || {
             self.process.try_wait().context("wait for tcpdump")
         })?;
+        let messages = self.messages.take().context("what tcpdump says was read already")?;
+        let messages = messages.join().map_err(|_| anyhow!("reading from tcpdump panicked"))?;
+        let messages = messages.context("read from tcpdump")?;
+        if !messages.lines().any(|line| line.starts_with("0 packets dropped by kernel")) {
+            attempt::disturbed("the kernel dropped packets of the capture");
+            bail!("the capture is not complete: {messages}");
+        }
         read(&self.file)
     }
+}
+
+/// A socket whose packets leave by `interface`.
+fn last_packet(interface: &str) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).context("open a socket")?;
+    socket.bind_device(Some(interface.as_bytes())).context("SO_BINDTODEVICE")?;
+    socket.set_broadcast(true).context("SO_BROADCAST")?;
+    Ok(socket.into())
+}
+
+fn ends_with_last(file: &Path) -> Result<bool> {
+    const LONGEST: u64 = 64 * 1024;
+    let mut file = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let length = file.metadata().context("the length of a capture")?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST))).context("seek in a capture")?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).context("read a capture")?;
+    Ok(end.windows(LAST.len()).any(|it| it == LAST))
 }
 
 impl Drop for Capture {
@@ -133,6 +165,10 @@ mod tests {
         let flows = capture("silent-drop.pcap");
         let [flow] = flows.as_slice() else { panic!("{flows:?}") };
         assert_eq!(flow.retransmitted_segments, 8);
+        // What was sent again is nothing new: the idle time ended with the first write.
+        let written = flow.last_write().unwrap();
+        assert!(flow.last - written > 20_000_000_000, "{flow:?}");
+        assert_eq!(flow.gaps(1_000_000_000), [flow.idle_before(written).unwrap()]);
         assert_eq!(flow.closings, []);
         assert_eq!(flow.end(), None);
         assert!(flow.sent.total > flow.sent.unique);
@@ -158,6 +194,9 @@ mod tests {
         assert_eq!(failed.syn_retransmits, 3);
         assert!(session.server.is_ipv4());
         let established = session.established.unwrap();
+        assert_eq!(session.arrival(1), session.first_received);
+        assert!(session.arrival(session.received.unique) > session.first_received);
+        assert_eq!(session.arrival(session.received.unique + 1), None);
         assert!(session.syn < established && established < session.first_received.unwrap());
         assert_eq!(session.first_closing(), Some((Direction::FromClient, ClosingFlag::Fin)));
         assert_eq!(session.retransmitted_segments, 0);

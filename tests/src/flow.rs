@@ -48,6 +48,17 @@ pub struct Payload {
     pub total: u64,
 }
 
+/// Payload that was not there before, of one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// When it was seen.
+    pub at: Nanos,
+    /// Who sent it.
+    pub direction: Direction,
+    /// Payload bytes of this direction up to its end.
+    pub end: u64,
+}
+
 /// One connection.
 #[derive(Debug, Clone)]
 pub struct Flow {
@@ -76,6 +87,8 @@ pub struct Flow {
     pub received_before_close: u64,
     /// Segments with payload that the client sent again.
     pub retransmitted_segments: u32,
+    /// Payload in order, retransmissions left out.
+    pub progress: Vec<Progress>,
     /// FINs and resets in order.
     pub closings: Vec<Closing>,
     /// Whether the client had the server's FIN when it sent its own. A FIN can cross the wire while
@@ -126,6 +139,31 @@ impl Flow {
         }
     }
 
+    /// When so many bytes of the server's payload were there.
+    pub fn arrival(&self, bytes: u64) -> Option<Nanos> {
+        let mut arrivals = self.progress.iter().filter(|it| it.direction == Direction::FromServer);
+        arrivals.find(|it| it.end >= bytes).map(|it| it.at)
+    }
+
+    /// When the client wrote last.
+    pub fn last_write(&self) -> Option<Nanos> {
+        let mut writes = self.progress.iter().rev();
+        writes.find(|it| it.direction == Direction::FromClient).map(|it| it.at)
+    }
+
+    /// How long neither side had sent payload at this moment.
+    pub fn idle_before(&self, moment: Nanos) -> Option<Nanos> {
+        let last = self.progress.iter().rev().find(|it| it.at < moment)?;
+        Some(moment - last.at)
+    }
+
+    /// Idle times of at least `least` before payload of the client.
+    pub fn gaps(&self, least: Nanos) -> Vec<Nanos> {
+        let pairs = self.progress.iter().zip(self.progress.iter().skip(1));
+        let gaps = pairs.filter(|(_, after)| after.direction == Direction::FromClient);
+        gaps.map(|(before, after)| after.at - before.at).filter(|gap| *gap >= least).collect()
+    }
+
     fn packet(&mut self, packet: &Packet<'_>, direction: Direction) {
         let tcp = &packet.tcp;
         self.last = packet.at;
@@ -174,8 +212,12 @@ impl Flow {
         let stream = self.stream(direction);
         let start = stream.position(packet.tcp.sequence_number());
         let again = start < stream.high;
+        let before = stream.high;
         stream.high = stream.high.max(start + packet.payload);
         let high = stream.high;
+        if high > before {
+            self.progress.push(Progress { at: packet.at, direction, end: high });
+        }
         match direction {
             Direction::FromClient => {
                 self.sent.total += packet.payload;
@@ -282,6 +324,7 @@ fn new_flow(client: SocketAddr, server: SocketAddr, packet: &Packet<'_>) -> Flow
         received: Payload::default(),
         received_before_close: 0,
         retransmitted_segments: 0,
+        progress: Vec::new(),
         closings: Vec::new(),
         client_fin_is_answer: false,
         client_fin_acked: None,

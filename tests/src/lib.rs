@@ -6,6 +6,7 @@
 //! own counters. What smtptrace writes is read as plain JSON, so that a break of the recording
 //! schema fails a test instead of being hidden by shared types.
 
+pub mod attempt;
 pub mod browser;
 pub mod capture;
 pub mod certificate;

@@ -256,12 +256,14 @@ macro_rules! has {
     }};
 }
 
-/// Skips the test in which it stands where the machine lacks something: `needs!(Namespaces, Postfix)`. With the name
-/// of a part, the rest of the test: `needs!("programs in the kernel": Bpftool)`.
+/// Skips the test in which it stands where the machine lacks something: `needs!(Namespaces, Postfix)`. Where it does
+/// not, the test is [made again](crate::attempt) if the machine disturbs it. With the name of a part, the rest of the test: `needs!("programs in the kernel": Bpftool)`.
 #[macro_export]
 macro_rules! needs {
     ($($need:ident $(($what:literal))?),+) => {
-        if !$crate::has!(@ None, $($need $(($what))?),+) {
+        if !$crate::has!(@ None, $($need $(($what))?),+)
+            || !$crate::attempt::is_here($crate::this_test!())
+        {
             return;
         }
     };

@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{flow::Nanos, pace};
+use crate::{attempt, flow::Nanos, pace};
+
+/// The hook that counts changes of state at which no program ran.
+const UNSEEN_BY: &str = "inet_sock_set_state";
 
 /// One `connection` line.
 #[derive(Debug, Clone)]
@@ -69,6 +72,13 @@ impl Record {
             ensure!(value == expected, "{name} is {value:?}, expected {expected:?}: {}", self.json);
         }
         Ok(())
+    }
+
+    /// Fails unless a field in microseconds is known and within a tenth of a second of what was captured, more on a
+    /// slow machine. What a thread meant to do is nothing to compare with: it may have had to wait for a processor.
+    pub fn ensure_as_captured(&self, name: &str, captured: Option<Nanos>) -> Result<()> {
+        let captured = captured.with_context(|| format!("{name} is not in the capture"))?;
+        self.ensure_near(name, Duration::from_nanos(captured.try_into()?))
     }
 
     /// Fails unless a field in microseconds is known and within a tenth of a second of `expected`, more on a slow machine.
@@ -184,8 +194,32 @@ impl Recording {
         }
     }
 
+    /// What the trailer counts as lost, if all of it is what the kernel did: it ran no program at changes of state, or
+    /// skipped so many runs, as it says itself. Any other loss is the tracer's own.
+    fn lost_by_kernel(&self, skipped: u64) -> Option<String> {
+        let trust = &self.trailer.as_ref()?["trust"];
+        let lost = trust["events_lost"].as_u64().filter(|lost| *lost > 0)?;
+        let hook = trust["hooks"].as_array()?.iter().find(|it| it["hook"] == UNSEEN_BY)?;
+        let unseen = hook["events_lost"].as_u64()?;
+        let others = ["map_full", "undecodable", "connections_lost"];
+        let nothing_else = others.iter().all(|it| trust[it].as_u64().unwrap_or(0) == 0);
+        (nothing_else && lost <= unseen + skipped).then(|| {
+            format!(
+                "the kernel ran no program at {unseen} changes of state, and skipped {skipped} runs"
+            )
+        })
+    }
+
+    /// Notes a [disturbance](attempt) if all that was lost are runs of programs, of which the kernel skipped `skipped`.
+    pub fn note_skipped(&self, skipped: u64) {
+        if let Some(reason) = self.lost_by_kernel(skipped) {
+            attempt::disturbed(&reason);
+        }
+    }
+
     /// Fails unless the trailer says that nothing was lost and counts the lines rightly.
     pub fn ensure_complete(&self) -> Result<()> {
+        self.note_skipped(0);
         for counter in ["events_lost", "map_full", "undecodable", "connections_lost"] {
             let count = self.trust(counter)?;
             ensure!(count == Some(0), "{counter} is {count:?}: {:?}", self.trailer);
@@ -247,6 +281,24 @@ mod tests {
         let missing = Recording::parse(&format!("{HEADER}\n{TRAILER}\n")).unwrap();
         assert!(missing.ensure_complete().is_err());
         assert!(missing.single().is_err());
+    }
+
+    #[test]
+    fn tells_runs_that_the_kernel_skipped_from_losses_of_the_tracer() {
+        let lost = |all: u64, unseen: u64, connections: u64| {
+            let trust = format!(
+                r#""events_lost":{all},"hooks":[{{"hook":"{UNSEEN_BY}","events_lost":{unseen}}}],"connections_lost":{connections}"#
+            );
+            let trailer = TRAILER.replace(r#""events_lost":0"#, &trust);
+            let trailer = trailer.replace(r#","connections_lost":0}}"#, "}}");
+            Recording::parse(&format!("{HEADER}\n{trailer}\n")).unwrap()
+        };
+        let by_kernel = |recording: Recording, skipped| recording.lost_by_kernel(skipped).is_some();
+        assert!(by_kernel(lost(1, 1, 0), 0), "a change of state that no program saw");
+        assert!(by_kernel(lost(3, 1, 0), 2), "and runs of other programs that were skipped");
+        assert!(!by_kernel(lost(3, 1, 0), 1), "one more than that");
+        assert!(!by_kernel(lost(1, 1, 1), 0), "a record");
+        assert!(!by_kernel(lost(0, 0, 0), 9), "nothing");
     }
 
     #[test]

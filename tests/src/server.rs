@@ -14,7 +14,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::{lab::Lab, namespace::Namespace};
+use crate::{
+    attempt::{self, waited_for_processor},
+    lab::Lab,
+    namespace::Namespace,
+};
 
 /// One thing that the server does on a connection.
 #[derive(Debug, Clone)]
@@ -89,8 +93,19 @@ impl Script {
         self
     }
 
-    /// Plays it on one connection, to its end.
+    /// Plays it on one connection, to its end. If the thread has to wait for a processor, each time of the dialogue may
+    /// be longer than the script says: a [disturbance](attempt).
     pub fn play(&self, stream: TcpStream) -> std::io::Result<()> {
+        let before = waited_for_processor();
+        let played = self.play_steps(stream);
+        let waited = waited_for_processor().saturating_sub(before);
+        if waited > Duration::from_millis(50) {
+            attempt::disturbed(&format!("a server waited {waited:?} for a processor"));
+        }
+        played
+    }
+
+    fn play_steps(&self, stream: TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let mut connection = BufReader::new(stream);
         for step in &self.steps {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::namespace::Namespace;
+use crate::{attempt::waited_for_processor, namespace::Namespace};
 
 /// Name of the threads that connect: what the kernel reports as `comm`.
 pub const COMM: &str = "lab-client";
@@ -245,6 +245,8 @@ pub struct FailedConnect {
     pub error: io::Error,
     /// How long connect(2) took.
     pub took: Duration,
+    /// For so much of that it waited for a processor.
+    pub waited: Duration,
 }
 
 /// Makes a connect that must fail, and measures it.
@@ -252,32 +254,37 @@ pub fn failing_connect(namespace: &Namespace, to: SocketAddr) -> Result<FailedCo
     namespace.enter(COMM, || {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
             .context("open a socket")?;
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), waited_for_processor());
         match socket.connect(&to.into()) {
             Ok(()) => bail!("the connect to {to} succeeded"),
-            Err(error) => Ok(FailedConnect { error, took: start.elapsed() }),
+            Err(error) => {
+                let waited = waited_for_processor().saturating_sub(before);
+                Ok(FailedConnect { error, took: start.elapsed(), waited })
+            }
         }
     })
 }
 
-/// Starts a non-blocking connect and gives it up after `patience`; returns how long it lasted.
+/// Starts a non-blocking connect and gives it up after `patience`. Returns how long it lasted, and for how much of that
+/// the thread waited for a processor.
 pub fn give_up_connect(
     namespace: &Namespace,
     to: SocketAddr,
     patience: Duration,
-) -> Result<Duration> {
+) -> Result<(Duration, Duration)> {
     namespace.enter(COMM, || {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
             .context("open a socket")?;
         socket.set_nonblocking(true).context("make the socket non-blocking")?;
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), waited_for_processor());
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
             other => bail!("a non-blocking connect to {to} gave {other:?}"),
         }
         std::thread::sleep(patience);
         drop(socket);
-        Ok(start.elapsed())
+        let waited = waited_for_processor().saturating_sub(before);
+        Ok((start.elapsed(), waited))
     })
 }
 

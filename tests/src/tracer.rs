@@ -4,9 +4,10 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
-    io::Read as _,
+    io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -43,6 +44,7 @@ pub struct Tracer {
     recording: PathBuf,
     stdout: Option<JoinHandle<std::io::Result<String>>>,
     stderr: Option<JoinHandle<std::io::Result<String>>>,
+    said: Arc<Mutex<Vec<u8>>>,
 }
 
 /// How a run of smtptrace ended and what it left.
@@ -91,9 +93,10 @@ impl Tracer {
         command.args(arguments).arg("--record").arg(recording);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("start {command:?}"))?;
-        let stdout = process.stdout.take().map(collect);
-        let stderr = process.stderr.take().map(collect);
-        let mut tracer = Self { process, recording: recording.to_owned(), stdout, stderr };
+        let said = Arc::default();
+        let stdout = process.stdout.take().map(|pipe| collect(pipe, &Arc::default()));
+        let stderr = process.stderr.take().map(|pipe| collect(pipe, &said));
+        let mut tracer = Self { process, recording: recording.to_owned(), stdout, stderr, said };
         tracer.wait_for_header()?;
         Ok(tracer)
     }
@@ -122,6 +125,27 @@ impl Tracer {
         Recording::read(&self.recording)
     }
 
+    /// Waits until its standard error has `text`.
+    pub fn wait_until_said(&self, text: &str) -> Result<()> {
+        wait::until(&format!("smtptrace to say {text:?}"), PATIENCE, || {
+            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(String::from_utf8_lossy(&said).contains(text).then_some(()))
+        })
+    }
+
+    /// How many runs of its programs the kernel has skipped, as the kernel says. Runs for the sockets of others count
+    /// too.
+    pub fn skipped_runs(&self) -> Result<u64> {
+        let directory = format!("/proc/{}/fdinfo", self.pid());
+        let descriptors = fs::read_dir(&directory).with_context(|| format!("list {directory}"))?;
+        let misses = descriptors.filter_map(|file| {
+            let text = fs::read_to_string(file.ok()?.path()).ok()?;
+            let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            count.trim().parse::<u64>().ok()
+        });
+        Ok(misses.sum())
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal)
@@ -135,8 +159,11 @@ impl Tracer {
 
     /// Ends tracing with `signal`.
     pub fn stop_with(self, signal: Signal) -> Result<Run> {
+        let skipped = self.skipped_runs()?;
         self.signal(signal)?;
-        self.wait()
+        let run = self.wait()?;
+        run.recording.note_skipped(skipped);
+        Ok(run)
     }
 
     /// Waits until it ends by itself.
@@ -170,11 +197,24 @@ impl Drop for Tracer {
     }
 }
 
-fn collect(mut pipe: impl std::io::Read + Send + 'static) -> JoinHandle<std::io::Result<String>> {
+fn collect(
+    mut pipe: impl std::io::Read + Send + 'static,
+    so_far: &Arc<Mutex<Vec<u8>>>,
+) -> JoinHandle<std::io::Result<String>> {
+    let so_far = Arc::clone(so_far);
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let mut piece = [0; 4096];
+        loop {
+            let read = match pipe.read(&mut piece) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            let mut all = so_far.lock().unwrap_or_else(PoisonError::into_inner);
+            if read == 0 {
+                return Ok(String::from_utf8_lossy(&all).into_owned());
+            }
+            all.extend_from_slice(&piece[..read]);
+        }
     })
 }
 
