@@ -23,7 +23,7 @@ pub(crate) static CONNECTIONS: HashMap<u64, ConnectionState> = HashMap::with_max
 
 /// Connections that are held: of the users that share a counter, and behind these of all.
 #[map]
-pub(crate) static QUOTAS: Array<u64> = Array::with_max_entries(QUOTA_USERS + 1, 0);
+pub(crate) static QUOTAS: Array<i64> = Array::with_max_entries(QUOTA_USERS + 1, 0);
 
 /// One entry of zeros, never written: what a new connection starts from.
 #[map]

@@ -21,8 +21,8 @@ pub(crate) struct OverQuota;
 #[inline(always)]
 pub(crate) fn take(uid: u32) -> Result<(), OverQuota> {
     let (Some(all), Some(own)) = (counter(QUOTA_USERS), counter(user(uid))) else { return Ok(()) };
-    let max = u64::from(max_connections());
-    let part = max / u64::from(QUOTA_PART);
+    let max = i64::from(max_connections());
+    let part = max / i64::from(QUOTA_PART);
     if read(all) >= max - part && read(own) >= part {
         return Err(OverQuota);
     }
@@ -39,8 +39,9 @@ pub(crate) fn give_back(uid: u32) {
     add(own, -1);
 }
 
+/// The value of `counter`. Below 0 for a moment, if one connection is given back twice: that is no quota that is used up.
 #[inline(always)]
-fn read(counter: *mut u64) -> u64 {
+fn read(counter: *mut i64) -> i64 {
     // SAFETY: it is one of `counter`: aligned, and there as long as the program.
     unsafe { counter.read_volatile() }
 }
@@ -48,7 +49,7 @@ fn read(counter: *mut u64) -> u64 {
 /// Adds to `counter` in one step. `core` has no atomic addition for this target, because that has no compare-and-swap
 /// on every kernel (it came with 5.12); this instruction, `BPF_XADD`, they all have.
 #[inline(always)]
-fn add(counter: *mut u64, summand: i64) {
+fn add(counter: *mut i64, summand: i64) {
     // SAFETY: it is one of `counter`: aligned, writable, and there as long as the program.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) summand) };
 }
@@ -61,6 +62,6 @@ fn user(uid: u32) -> u32 {
 
 /// The counter at `index`: aligned, and there as long as the program.
 #[inline(always)]
-fn counter(index: u32) -> Option<*mut u64> {
+fn counter(index: u32) -> Option<*mut i64> {
     maps::QUOTAS.get_ptr_mut(index)
 }

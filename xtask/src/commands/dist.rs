@@ -18,9 +18,12 @@ use crate::workspace;
 pub(crate) fn run(arches: &[Arch], verify: bool, key: Option<&Path>) -> Result<ExitCode> {
     let root = workspace::root();
     let target = workspace::target_dir(&root)?;
-    if verify {
+    if verify || key.is_some() {
         ensure_committed(&root)?;
     }
+    let canonical =
+        |key: &Path| key.canonicalize().with_context(|| format!("no key at {}", key.display()));
+    let key = key.map(canonical).transpose()?;
     let release = Release::of(&root)?;
     setup::for_packing(&root)?;
     let native = Arch::native().context(
@@ -48,7 +51,6 @@ pub(crate) fn run(arches: &[Arch], verify: bool, key: Option<&Path>) -> Result<E
         eprintln!("xtask: another build of the same commit gave the same bytes");
     }
     if let Some(key) = key {
-        let key = key.canonicalize().with_context(|| format!("no key at {}", key.display()))?;
         dist::sign(&file, &key)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -60,7 +62,8 @@ fn ensure_committed(root: &Path) -> Result<()> {
     let changes = call.answer().with_context(|| format!("`{call}` failed: is this a checkout?"))?;
     ensure!(
         changes.trim().is_empty(),
-        "--verify builds the last commit again, and this checkout differs from it:\n{changes}"
+        "--verify builds the last commit again, and --sign says that the files are of it; this checkout differs from \
+         it:\n{changes}"
     );
     Ok(())
 }
