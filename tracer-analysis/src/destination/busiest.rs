@@ -30,6 +30,8 @@ pub(super) struct Busiest<K, O> {
     share: usize,
     /// When a weight of 1 is a score of 1.
     epoch: Option<Utc>,
+    /// The latest time so far. Earlier ones weigh like it: after the clock was set back, nothing new would count.
+    latest: Utc,
     /// In the order of the keys.
     kept: Vec<Kept<K, O>>,
     owned: BTreeMap<O, usize>,
@@ -60,8 +62,16 @@ pub(super) enum Place<K> {
 impl<K, O: Ord + Clone> Busiest<K, O> {
     /// `limit` places; one owner has at most `share` of them.
     pub(super) fn new(limit: usize, share: usize) -> Self {
-        let (kept, candidates) = (Vec::new(), Vec::new());
-        Self { limit, share, epoch: None, kept, owned: BTreeMap::new(), candidates, floor: 0.0 }
+        Self {
+            limit,
+            share,
+            epoch: None,
+            latest: Utc::from_micros(i64::MIN),
+            kept: Vec::new(),
+            owned: BTreeMap::new(),
+            candidates: Vec::new(),
+            floor: 0.0,
+        }
     }
 
     /// Gives `weight` of the time `at` to the key that `find` compares with others and `make` makes. Keys without
@@ -180,6 +190,8 @@ impl<K, O: Ord + Clone> Busiest<K, O> {
 
     /// The score that a weight of 1 has at `at`. Instead of all others becoming smaller, it becomes larger.
     fn score_of_one(&mut self, at: Utc) -> f64 {
+        self.latest = self.latest.max(at);
+        let at = self.latest;
         let epoch = *self.epoch.get_or_insert(at);
         let half_lives = at.micros().saturating_sub(epoch.micros()) as f64 / HALF_LIFE_US;
         if half_lives < RESCALED {
@@ -251,15 +263,18 @@ mod tests {
         for _ in 0..1_000 {
             place(&mut busiest, 1, 1, 0);
         }
-        let attempts = |busiest: &mut Busiest<u32, u8>, at| {
-            (0..20).map(|_| place(busiest, 2, 2, at)).filter(|it| *it != Place::Others).count()
+        let mut gone = |key, at| {
+            let mut attempts = (0..40).map(|_| place(&mut busiest, key, 2, at));
+            attempts.find(|it| *it != Place::Others)
         };
-        assert_eq!(attempts(&mut busiest, DAY), 0);
-        assert!(attempts(&mut busiest, 14 * DAY) > 0);
+        assert_eq!(gone(2, DAY), None);
+        assert_eq!(gone(3, 14 * DAY), Some(Place::Instead(1)));
         // Also when all scores were made small again, and when the clock goes back.
-        assert!(attempts(&mut busiest, 3_000 * DAY) > 0);
-        assert!(attempts(&mut busiest, 0) > 0);
-        assert_eq!(keys(&busiest), [2]);
+        assert_eq!(gone(4, 3_000 * DAY), Some(Place::Instead(3)));
+        assert_eq!(gone(5, 2_999 * DAY), Some(Place::Instead(4)));
+        assert_eq!(gone(6, 0), None, "not yet busier than the one before");
+        assert_eq!(gone(6, 0), Some(Place::Instead(5)));
+        assert_eq!(keys(&busiest), [6]);
     }
 
     proptest! {
