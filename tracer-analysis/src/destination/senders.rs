@@ -90,7 +90,8 @@ impl Sent {
     }
 }
 
-/// Commands of one user that are kept apart: a program is called what it likes to be called.
+/// Senders of one user that are kept apart: a program is called what it likes to be called, and a user names the
+/// units and containers of their own manager.
 const OF_ONE_USER: usize = SENDERS / 8;
 
 /// All senders so far: the busiest [`SENDERS`] apart, the others together.
@@ -98,7 +99,7 @@ const OF_ONE_USER: usize = SENDERS / 8;
 pub struct Senders {
     /// In the order of `Who`.
     known: Vec<(Who<Box<str>>, Sent)>,
-    /// Which ones are; commands by the user who ran them.
+    /// Which ones are; commands by the user who ran them, units and containers by the user whose manager runs them.
     busiest: Busiest<Who<Box<str>>, u32>,
     others: Sent,
 }
@@ -115,14 +116,14 @@ impl Senders {
     pub fn add(&mut self, connection: &Connection) {
         let who = Who::of(connection);
         let is_claim = matches!(who.kind(), SenderKind::Command | SenderKind::Netns);
-        let owner = connection.uid.filter(|_| is_claim);
+        let owner = who.user.or(connection.uid.filter(|_| is_claim));
         self.of(who, owner, 1, connection.end()).add(connection);
     }
 
     /// Adds all connections of `other`; the last one ended at `end`.
     pub fn merge(&mut self, other: &Self, end: Utc) {
         for (who, sent) in &other.known {
-            self.of(who.as_ref(), None, sent.connections, end).merge(sent);
+            self.of(who.as_ref(), who.user, sent.connections, end).merge(sent);
         }
         self.others.merge(&other.others);
     }
@@ -158,5 +159,37 @@ impl Senders {
 
     fn find(&self, who: Who<&str>) -> Result<usize, usize> {
         self.known.binary_search_by(|(known, _)| known.as_ref().cmp(&who))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::sample::connection;
+
+    const MANAGER: &str = "/user.slice/user-1000.slice/user@1000.service";
+
+    fn of_cgroup(path: String) -> Connection {
+        Connection { cgroup_path: Some(path), ..connection("192.0.2.1", 0, 1) }
+    }
+
+    #[test]
+    fn one_user_does_not_take_the_places_of_all_senders() {
+        let mut senders = Senders::default();
+        for n in 0..SENDERS {
+            senders.add(&of_cgroup(format!("{MANAGER}/app.slice/app{n}.service")));
+            senders.add(&of_cgroup(format!("{MANAGER}/user.slice/libpod-{n:064x}.scope")));
+            let comm = Some(format!("command{n}"));
+            senders.add(&Connection { comm, uid: Some(1000), ..connection("192.0.2.1", 0, 1) });
+        }
+        assert_eq!(senders.known().count(), OF_ONE_USER);
+        // Units of the system have no share.
+        let mut all = Senders::default();
+        for n in 0..SENDERS / 2 {
+            all.add(&of_cgroup(format!("/system.slice/own{n}.service")));
+        }
+        assert_eq!(all.known().count(), SENDERS / 2);
+        all.merge(&senders, Utc::from_micros(0));
+        assert_eq!(all.known().count(), SENDERS / 2 + OF_ONE_USER);
     }
 }
