@@ -22,10 +22,12 @@ pub(crate) struct Memory {
     statm: Option<File>,
     page: u64,
     limit: u64,
-    /// What is put up with: more than the limit after all was given up that could be.
+    /// Bytes above which destinations are given up. More than the limit where the C library keeps what was freed;
+    /// see [`Self::tolerate`].
     tolerated: u64,
     since_look: u32,
-    was_said: bool,
+    /// Destinations that stay apart, as it was last said.
+    said: Option<usize>,
 }
 
 impl Memory {
@@ -38,7 +40,7 @@ impl Memory {
             limit,
             tolerated: limit,
             since_look: 0,
-            was_said: false,
+            said: None,
         }
     }
 
@@ -48,29 +50,62 @@ impl Memory {
     }
 
     /// Call it for each connection that was added to `fold`: has it keep fewer destinations apart if this process takes
-    /// more than its budget.
+    /// more than its budget, and all again when it takes less than half of it.
     pub(crate) fn added(&mut self, fold: &mut Fold) {
         self.since_look += 1;
         if self.since_look < PERIOD {
             return;
         }
         self.since_look = 0;
-        let Some(used) = self.resident().filter(|used| *used > self.tolerated) else { return };
-        let kept = fold.keep_fewer();
-        give_memory_back();
-        let left = self.resident().unwrap_or(used);
-        // Where the C library gives nothing back, what was freed is used again: only more than this is too much.
-        self.tolerated = self.limit.max(left.saturating_add(self.limit / 16));
-        if !std::mem::replace(&mut self.was_said, true) {
-            let told = format!(
-                "{} of memory are in use, and --memory leaves {} for this: only the busiest {} destinations stay \
-                 apart, the others are ~other; raise --memory if the machine has more",
-                bytes(Some(used)),
-                bytes(Some(self.limit)),
-                grouped(kept as u64)
-            );
-            say(Level::Warning, &told);
+        let Some(used) = self.resident() else { return };
+        if used > self.tolerated {
+            let kept = fold.keep_fewer();
+            give_memory_back();
+            let left = self.resident().unwrap_or(used);
+            self.tolerated = self.tolerate(left);
+            if self.is_news(kept) {
+                let told = format!(
+                    "{} of memory are in use, and --memory leaves {} for this: only the busiest {} destinations stay \
+                     apart, the others are ~other; raise --memory if the machine has more",
+                    bytes(Some(used)),
+                    bytes(Some(self.limit)),
+                    grouped(kept as u64)
+                );
+                say(Level::Warning, &told);
+            }
+            return;
         }
+        self.tolerated = self.tolerated.min(self.tolerate(used));
+        if used < self.limit / 2 {
+            let kept = fold.keep_all();
+            if self.said.is_some() && self.is_news(kept) {
+                let told = format!(
+                    "{} of memory are in use, less than half of what --memory leaves for this: up to {} destinations \
+                     stay apart again",
+                    bytes(Some(used)),
+                    grouped(kept as u64)
+                );
+                say(Level::Info, &told);
+            }
+        }
+    }
+
+    /// Bytes above which destinations are given up when `used` are in use: what was freed is used again, also where the
+    /// C library gives nothing back. So more than this is too much, and more than a quarter above the limit always is.
+    fn tolerate(&self, used: u64) -> u64 {
+        let most = self.limit.saturating_add(self.limit / 4);
+        used.saturating_add(self.limit / 16).clamp(self.limit, most)
+    }
+
+    /// Whether that `kept` destinations stay apart is to be said: for the first time, or when half or twice as many did
+    /// the last time.
+    fn is_news(&mut self, kept: usize) -> bool {
+        let is_near = |said| kept == said || kept > said / 2 && kept / 2 < said;
+        let is_news = !self.said.is_some_and(is_near);
+        if is_news {
+            self.said = Some(kept);
+        }
+        is_news
     }
 
     /// Bytes of this process that are in memory.
@@ -119,6 +154,32 @@ mod tests {
         assert!(fold.max_destinations() < 100, "{}", fold.max_destinations());
         let groups = fold.groups(GroupBy::Address);
         assert_eq!(groups.map(|group| group.all.connections).sum::<u64>(), 20 * 40 + 80);
+        // When there is room again, all may come back.
+        memory.limit_to(u64::MAX);
+        memory.since_look = PERIOD;
+        memory.added(&mut fold);
+        assert_eq!(fold.max_destinations(), 1_000);
+    }
+
+    #[test]
+    fn what_is_tolerated_has_a_bound_and_comes_down() {
+        let mut memory = Memory::open(1 << 20);
+        assert_eq!(memory.tolerate(0), 1 << 20);
+        assert_eq!(memory.tolerate(1 << 20), (1 << 20) + (1 << 16));
+        assert_eq!(memory.tolerate(u64::MAX), (1 << 20) + (1 << 18));
+        memory.limit = u64::MAX / 2;
+        memory.tolerated = u64::MAX;
+        memory.since_look = PERIOD;
+        memory.added(&mut Fold::new(1));
+        assert_eq!(memory.tolerated, memory.limit);
+    }
+
+    #[test]
+    fn the_number_of_destinations_is_said_again_when_it_changes_much() {
+        let mut memory = Memory::open(1);
+        let said = [7_500, 5_625, 4_218, 3_750, 2_812, 1_875, 1_406, 10_000, 7_500, 16, 16, 0, 0];
+        let news: Vec<usize> = said.into_iter().filter(|kept| memory.is_news(*kept)).collect();
+        assert_eq!(news, [7_500, 3_750, 1_875, 10_000, 16, 0]);
     }
 
     #[test]

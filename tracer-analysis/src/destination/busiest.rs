@@ -135,6 +135,11 @@ impl<K, O: Ord + Clone> Busiest<K, O> {
         gone
     }
 
+    /// There are `limit` places from now on, no fewer than before.
+    pub(super) fn grow_to(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
     /// Frees the places of all keys that `is_gone` names.
     pub(super) fn forget(&mut self, is_gone: impl Fn(&K) -> bool) {
         while let Some(at) = self.kept.iter().position(|kept| is_gone(&kept.key)) {

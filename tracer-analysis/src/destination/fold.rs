@@ -23,6 +23,9 @@ pub const HOSTS_PER_ADDRESS: usize = 32;
 /// takes its place. Until one of these limits is reached, the order of the connections makes no difference.
 #[derive(Debug, Clone)]
 pub struct Fold {
+    /// What it was made for.
+    wanted: usize,
+    /// The limit now.
     max_destinations: usize,
     /// Which addresses are kept.
     kept: Busiest<IpAddr, IpAddr>,
@@ -88,6 +91,7 @@ impl Fold {
     /// A fold that keeps at most `max_destinations` destinations apart.
     pub fn new(max_destinations: usize) -> Self {
         Self {
+            wanted: max_destinations,
             max_destinations,
             kept: Busiest::new(max_destinations, usize::MAX),
             named: Busiest::new(max_destinations, HOSTS_PER_ADDRESS),
@@ -179,7 +183,7 @@ impl Fold {
         &self.senders
     }
 
-    /// Number of destinations that are kept apart at most.
+    /// Number of destinations that are kept apart at most, as of now.
     pub const fn max_destinations(&self) -> usize {
         self.max_destinations
     }
@@ -194,8 +198,8 @@ impl Fold {
         self.window = Some((first.min(start), last.max(end)));
     }
 
-    /// Keeps only the busiest three quarters of the destinations apart that are there, [`Self::FEWEST`] at least, and from now
-    /// on no more than these. Returns how many that are.
+    /// Keeps only the busiest three quarters of the destinations apart that are there, [`Self::FEWEST`] at least, and no
+    /// more than these until [`Self::keep_all`]. Returns how many that are.
     pub fn keep_fewer(&mut self) -> usize {
         let most = (self.addresses.len() * 3 / 4).max(Self::FEWEST).min(self.max_destinations);
         self.max_destinations = most;
@@ -206,6 +210,15 @@ impl Fold {
             self.give_up_name(address, &host);
         }
         most
+    }
+
+    /// Keeps as many destinations apart again as this fold was made for. What was added to the others stays there.
+    /// Returns how many that are.
+    pub fn keep_all(&mut self) -> usize {
+        self.max_destinations = self.wanted;
+        self.kept.grow_to(self.wanted);
+        self.named.grow_to(self.wanted);
+        self.wanted
     }
 
     /// Where `connections` to `address` are added up that ended at `at` and showed `host`.

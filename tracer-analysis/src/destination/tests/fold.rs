@@ -331,3 +331,24 @@ fn one_group_can_be_asked_for() {
     assert!(fold.groups(GroupBy::Address).named("192.0.2.3").is_none());
     assert_eq!(fold.key(GroupBy::Address, "192.0.2.3".parse().unwrap(), None), OTHER);
 }
+
+#[test]
+fn destinations_that_were_given_up_come_back() {
+    let all: Vec<_> =
+        (0..100).map(|n| named(&format!("192.0.2.{n}"), &format!("mx{n}.example.net"))).collect();
+    let mut fold = fold(100, &all);
+    while fold.max_destinations() > Fold::FEWEST {
+        fold.keep_fewer();
+    }
+    fold.add(&all[0]);
+    assert_eq!(keys(&fold, GroupBy::Host).len(), Fold::FEWEST + 1);
+    assert_eq!(fold.keep_all(), 100);
+    for connection in &all {
+        fold.add(connection);
+    }
+    let mut keys = keys(&fold, GroupBy::Host);
+    assert_eq!((keys.len(), keys.pop().as_deref()), (101, Some(OTHER)));
+    assert!(keys.iter().all(|key| key.starts_with("mx")), "{keys:?}");
+    let connections: u64 = fold.groups(GroupBy::Host).map(|group| group.all.connections).sum();
+    assert_eq!(connections, 201);
+}
