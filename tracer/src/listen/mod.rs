@@ -270,7 +270,7 @@ async fn answer(mut stream: TcpStream, board: &Board, place: &Place) -> Result<(
     let body = made.as_ref().map_or(status.text(), |made| made.text(dialect));
     let header = request::header(status, dialect, body.len());
     board.count(status);
-    place.takes(made.as_ref().map_or_else(Instant::now, |made| made.at));
+    place.takes(made.as_ref().map(|made| made.at));
     let told = async {
         write(&mut stream, place, header.as_bytes()).await?;
         if with_body {

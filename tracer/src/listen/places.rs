@@ -3,13 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::task::AbortHandle;
 
-/// Expositions that clients are taking at a time. Each keeps its text in memory, whoever takes it.
+/// Expositions that clients are taking at a time, beyond which those that take nothing are closed. Each exposition
+/// keeps its text in memory, whoever takes it.
 const PAGES: usize = 4;
+
+/// Expositions that clients are taking at a time at most.
+const MOST_PAGES: usize = 16;
+
+/// Time without progress after which a client takes nothing. The kernel takes an answer in pieces of some 80 kB.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +25,8 @@ enum Stage {
     Asks,
     /// The trace owes it an exposition: that nothing moves is not its fault.
     Waits,
-    /// It takes the exposition of that time.
-    Takes(Instant),
+    /// It takes the exposition of that time, or an answer without one.
+    Takes(Option<Instant>),
 }
 
 #[derive(Debug)]
@@ -101,19 +108,37 @@ impl All {
         }
     }
 
-    /// Closes who still takes the oldest expositions, beyond [`PAGES`] of them.
-    fn bound_pages(&mut self) {
-        let page = |held: &Held| match held.stage {
-            Stage::Takes(page) => Some(page),
-            _ => None,
-        };
-        let pages: BTreeSet<Instant> = self.held.values().filter_map(page).collect();
-        let Some(oldest) = pages.into_iter().rev().nth(PAGES - 1) else { return };
-        let late = |held: &Held| page(held).is_some_and(|page| page < oldest);
-        let late: Vec<u64> =
-            self.held.iter().filter(|(_, it)| late(it)).map(|(number, _)| *number).collect();
-        for number in late {
+    /// The expositions that clients are taking.
+    fn pages(&self) -> BTreeSet<Instant> {
+        self.held.values().filter_map(Held::page).collect()
+    }
+
+    /// Closes who takes none of the newest [`PAGES`] expositions and has [`STALLED`]. A slow client that goes on
+    /// taking its own stays: only beyond [`MOST_PAGES`] the one that is longest without progress is closed.
+    fn bound_pages(&mut self, now: Instant) {
+        let Some(oldest) = self.pages().into_iter().rev().nth(PAGES - 1) else { return };
+        let is_late = |held: &Held| held.page().is_some_and(|page| page < oldest);
+        let is_stalled = |held: &Held| now.saturating_duration_since(held.progress) >= STALLED;
+        let stalled = self.held.iter().filter(|(_, held)| is_late(held) && is_stalled(held));
+        let stalled: Vec<u64> = stalled.map(|(number, _)| *number).collect();
+        for number in stalled {
             self.close(number);
+        }
+        while self.pages().len() > MOST_PAGES {
+            let takers = self.held.iter().filter(|(_, held)| held.page().is_some());
+            let slowest = takers.min_by_key(|(_, held)| held.progress);
+            let Some(number) = slowest.map(|(number, _)| *number) else { return };
+            self.close(number);
+        }
+    }
+}
+
+impl Held {
+    /// The exposition that it takes.
+    fn page(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Takes(page) => page,
+            Stage::Asks | Stage::Waits => None,
         }
     }
 }
@@ -136,10 +161,10 @@ impl Place {
         self.enter(Stage::Waits);
     }
 
-    /// The answer is being written: the exposition of the time `page`.
-    pub(super) fn takes(&self, page: Instant) {
+    /// The answer is being written: the exposition of the time `page`, or one without an exposition.
+    pub(super) fn takes(&self, page: Option<Instant>) {
         self.enter(Stage::Takes(page));
-        self.places.all().bound_pages();
+        self.places.all().bound_pages(Instant::now());
     }
 
     fn enter(&self, stage: Stage) {
@@ -196,8 +221,34 @@ mod tests {
         let start = Instant::now();
         let held: Vec<Place> = (0..10).map(|_| places.take()).collect();
         for (n, place) in (0..).zip(&held) {
-            place.takes(start + Duration::from_secs(n / 2));
+            place.takes(Some(start + Duration::from_secs(n / 2)));
         }
-        assert_eq!((numbers(&places), places.closed()), ((2..10).collect(), 2));
+        assert_eq!(places.closed(), 0, "all have just begun");
+        let later = Instant::now() + STALLED;
+        places.all().held.get_mut(&1).unwrap().progress = later;
+        places.all().bound_pages(later);
+        assert_eq!((numbers(&places), places.closed()), ((1..10).collect(), 1));
+    }
+
+    #[test]
+    fn those_that_are_slow_stay_while_the_number_of_expositions_allows_it() {
+        let places = Arc::new(Places::new(100));
+        let start = Instant::now();
+        let held: Vec<Place> = (0..20).map(|_| places.take()).collect();
+        for (n, place) in (0..).zip(&held) {
+            if n == MOST_PAGES as u64 {
+                assert_eq!(places.closed(), 0);
+                held[0].progressed();
+            }
+            place.takes(Some(start + Duration::from_secs(n)));
+        }
+        let left: Vec<u64> = [0].into_iter().chain(5..20).collect();
+        assert_eq!((numbers(&places), places.closed()), (left, 4));
+        // Other answers keep no exposition, and cost nobody theirs.
+        let wrong: Vec<Place> = (0..20).map(|_| places.take()).collect();
+        for place in &wrong {
+            place.takes(None);
+        }
+        assert_eq!((numbers(&places).len(), places.closed()), (36, 4));
     }
 }
