@@ -45,7 +45,7 @@ impl Status {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Ok => "",
-            Self::BadRequest => "This is no HTTP/1 request.\n",
+            Self::BadRequest => "This is not an HTTP/1 request.\n",
             Self::NotFound => "The metrics are at /metrics.\n",
             Self::MethodNotAllowed => "Metrics can be asked for with GET and HEAD.\n",
             Self::Misdirected => {
