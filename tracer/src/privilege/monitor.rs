@@ -340,6 +340,9 @@ mod tests {
         }
         let socket = monitor.remove(OsStr::new("a")).unwrap_err();
         assert_eq!(socket.raw_os_error(), Some(libc::ENOSYS));
+        if !super::super::has_landlock() && closed.is_none() {
+            ::tests::skip!("neither Landlock nor root: files elsewhere were not tried");
+        }
     }
 
     #[test]
