@@ -137,6 +137,13 @@ pub(super) fn used_by(pid: u32) -> Vec<Candidate> {
     candidate.into_iter().collect()
 }
 
+/// The user as whom process `pid` acts. The owner of its directory in /proc is another one if it wants to be.
+pub(super) fn user_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Finds what stands at `path`, of /proc, without opening it.
 fn find(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
@@ -159,18 +166,21 @@ struct Mapping<'a> {
     path: &'a str,
 }
 
-/// The first mapping of each file whose name is that of a TLS library.
+/// The first mapping of each file whose name is that of a TLS library, at most [`MOST`]. Those come first that have
+/// the name under which a distribution installs it: others may be there to take their places.
 fn libraries(maps: &str) -> Vec<Mapping<'_>> {
-    let mut found: Vec<Mapping<'_>> = Vec::new();
+    let (mut usual, mut others): (Vec<Mapping<'_>>, Vec<Mapping<'_>>) = (Vec::new(), Vec::new());
     for mapping in maps.lines().filter_map(mapping) {
-        if found.len() == MOST {
-            break;
-        }
-        if is_tls_library(mapping.path) && found.iter().all(|other| other.path != mapping.path) {
+        let found = match name_of(mapping.path) {
+            Some(Name::Usual) => &mut usual,
+            Some(Name::Other) => &mut others,
+            None => continue,
+        };
+        if found.len() < MOST && found.iter().all(|other| other.path != mapping.path) {
             found.push(mapping);
         }
     }
-    found
+    usual.into_iter().chain(others).take(MOST).collect()
 }
 
 /// A line of `/proc/PID/maps`: `range perms offset dev inode path`, the path behind blanks.
@@ -186,11 +196,22 @@ fn mapping(line: &str) -> Option<Mapping<'_>> {
     path.starts_with('/').then_some(Mapping { range: range?, path })
 }
 
-/// `libssl.so.3`, `libssl-1a2b3c4d.so.1.1` (as Python packages bring it), `libgnutls.so.30`.
-fn is_tls_library(path: &str) -> bool {
+/// A name of a TLS library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// `libssl.so.3`, `libgnutls.so.30`
+    Usual,
+    /// `libssl-1a2b3c4d.so.1.1`, as Python packages bring it
+    Other,
+}
+
+fn name_of(path: &str) -> Option<Name> {
     let name = path.rsplit('/').next().unwrap_or_default();
-    let of = |prefix| name.strip_prefix(prefix).is_some_and(|rest: &str| rest.contains(".so"));
-    of("libssl") || of("libgnutls")
+    let rest = name.strip_prefix("libssl").or_else(|| name.strip_prefix("libgnutls"))?;
+    if rest.starts_with(".so") {
+        return Some(Name::Usual);
+    }
+    rest.contains(".so").then_some(Name::Other)
 }
 
 #[cfg(test)]
@@ -225,9 +246,10 @@ mod tests {
     #[test]
     fn names_of_libraries() {
         let (of_python, host) = ("/venv/libssl-1a2b3c4d.so.1.1", "/lib/libssl.so.3");
-        assert!([of_python, host, "/lib/libgnutls.so"].iter().all(|path| is_tls_library(path)));
+        assert_eq!([of_python, host].map(name_of), [Some(Name::Other), Some(Name::Usual)]);
+        assert_eq!(name_of("/lib/libgnutls.so"), Some(Name::Usual));
         let others = ["/lib/libssl", "/lib/libcrypto.so.3", "/libssl.so/program", ""];
-        assert!(!others.iter().any(|path| is_tls_library(path)));
+        assert_eq!(others.map(name_of), [None; 4]);
     }
 
     #[test]
@@ -270,6 +292,10 @@ mod tests {
         let line = |n| format!("{n:x}000-{n:x}fff r-xp 00000000 fe:01 {n} /lib/libssl-{n}.so\n");
         let maps: String = (1..100).map(line).collect();
         assert_eq!(libraries(&maps).len(), MOST);
+        // Those that come before it do not take the place of the real one.
+        let maps = maps + "f000-ffff r-xp 00000000 fe:01 1 /lib/libssl.so.3\n";
+        let found = libraries(&maps);
+        assert_eq!((found.len(), found[0].path), (MOST, "/lib/libssl.so.3"));
     }
 
     #[test]

@@ -55,6 +55,16 @@ const NEXT: &str = "tls_next";
 /// Libraries at most; each takes up to 11 descriptors.
 const LIBRARIES: usize = 64;
 
+/// Libraries that the processes of one user have attached to, at most: copies of one user's making leave room for the
+/// others'.
+const SHARE: usize = 8;
+
+/// Libraries that could not be attached to and are told of, at most.
+const TOLD: usize = 64;
+
+/// No further file of a process is read after this time, for others wait. Nobody would attach to it any more.
+const TIME: Duration = Duration::from_secs(super::tls_attacher::TIME as u64);
+
 /// Files remembered that are no TLS library.
 const OTHERS: usize = 4096;
 
@@ -187,9 +197,8 @@ impl TlsProbes {
             ));
         }
         let search = attacher.map_or(Search::Off, |attacher| {
-            let (others, full, slow) = (HashSet::new(), false, false);
-            let libraries = known;
-            Search::Ready(Box::new(Searcher { attacher, programs, libraries, others, full, slow }))
+            let places = Places::of(known);
+            Search::Ready(Box::new(Searcher { attacher, programs, places, told: 0, slow: false }))
         });
         Ok((Some(Self { uprobes, processes: HashMap::new(), search }), statuses))
     }
@@ -238,12 +247,9 @@ impl TlsProbes {
 struct Searcher {
     attacher: Attacher,
     programs: Programs,
-    /// Libraries that are attached to, and those that could not be.
-    libraries: HashSet<(u64, u64)>,
-    /// Files that are no TLS library.
-    others: HashSet<(u64, u64)>,
-    /// Whether it was said that there are too many.
-    full: bool,
+    places: Places,
+    /// Libraries that could not be attached to, as far as they were told of.
+    told: usize,
     /// Whether it was said that a process could not be looked at.
     slow: bool,
 }
@@ -277,8 +283,12 @@ impl Searcher {
         while let Some(offered) = session.next()? {
             candidates.push(offered);
         }
+        let begun = Instant::now();
         for offered in candidates {
-            let probed = self.candidate(&session, offered.number, &offered.candidate);
+            if begun.elapsed() >= TIME {
+                return Err(io::Error::other("it took too long to read its libraries"));
+            }
+            let probed = self.candidate(&mut session, offered.number, &offered.candidate)?;
             if !probed.is_none_or(&mut *found) {
                 break;
             }
@@ -286,25 +296,100 @@ impl Searcher {
         Ok(())
     }
 
-    fn candidate(&mut self, session: &Session, number: usize, it: &Candidate) -> Option<Probed> {
-        if self.libraries.contains(&it.identity) || self.others.contains(&it.identity) {
-            return None;
-        }
-        if self.libraries.len() >= LIBRARIES {
-            let reason = format!("{LIBRARIES} are attached to");
-            let said = std::mem::replace(&mut self.full, true);
-            return (!said).then(|| unavailable("further TLS libraries", &reason));
+    /// An error says nothing of the file: it may be attached to when it is seen again.
+    fn candidate(
+        &mut self,
+        session: &mut Session,
+        number: usize,
+        it: &Candidate,
+    ) -> io::Result<Option<Probed>> {
+        let user = session.user();
+        match self.places.of_file(it.identity, user) {
+            Place::Known => return Ok(None),
+            Place::None { why } => {
+                return Ok(why.map(|why| unavailable("further TLS libraries", &why)));
+            }
+            Place::Free => {}
         }
         let open = |offset, returns| session.attach(number, offset, returns);
-        if let Ok(probed) = self.programs.attach(it, open) {
-            self.libraries.insert(it.identity);
-            return Some(probed);
+        let outcome = self.programs.attach(it, open);
+        if session.is_lost() {
+            return Err(io::Error::other("it took too long to attach to its libraries"));
         }
+        match outcome {
+            Ok(probed) if probed.status.state == HookState::Unavailable => {
+                self.places.leave(it.identity);
+                self.told += 1;
+                Ok((self.told <= TOLD).then_some(probed))
+            }
+            Ok(probed) => {
+                self.places.take(it.identity, user);
+                Ok(Some(probed))
+            }
+            Err(NoTlsLibrary { .. }) => {
+                self.places.leave(it.identity);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Which files are attached to, and how many more may be.
+#[derive(Debug)]
+struct Places {
+    /// Files that are attached to.
+    taken: HashSet<(u64, u64)>,
+    /// How many of them were found in processes of each user.
+    shares: HashMap<Option<u32>, usize>,
+    /// Files that are no TLS library, and those that could not be attached to.
+    others: HashSet<(u64, u64)>,
+    /// Whether it was said that there are too many.
+    is_told: bool,
+}
+
+/// The place of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing is to be done.
+    Known,
+    /// It may be attached to.
+    Free,
+    /// It is one too many; the reason, if it was not yet told.
+    None { why: Option<String> },
+}
+
+impl Places {
+    fn of(named: HashSet<(u64, u64)>) -> Self {
+        let (shares, others) = (HashMap::new(), HashSet::new());
+        Self { taken: named, shares, others, is_told: false }
+    }
+
+    fn of_file(&mut self, identity: (u64, u64), user: Option<u32>) -> Place {
+        if self.taken.contains(&identity) || self.others.contains(&identity) {
+            return Place::Known;
+        }
+        let why = if self.taken.len() >= LIBRARIES {
+            format!("{LIBRARIES} are attached to")
+        } else if self.shares.get(&user).is_some_and(|share| *share >= SHARE) {
+            let of = user.map_or_else(|| "unknown users".into(), |user| format!("user {user}"));
+            format!("{SHARE} that processes of {of} map are attached to")
+        } else {
+            return Place::Free;
+        };
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        Place::None { why: (!is_told).then_some(why) }
+    }
+
+    fn take(&mut self, identity: (u64, u64), user: Option<u32>) {
+        self.taken.insert(identity);
+        *self.shares.entry(user).or_default() += 1;
+    }
+
+    fn leave(&mut self, identity: (u64, u64)) {
         if self.others.len() >= OTHERS {
             self.others.clear();
         }
-        self.others.insert(it.identity);
-        None
+        self.others.insert(identity);
     }
 }
 
@@ -414,4 +499,35 @@ fn find_library(file: &File) -> Result<(&'static Library, Vec<Option<u64>>), NoT
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_one_user_leave_room_for_others() {
+        let mut places = Places::of(HashSet::from([(0, 0)]));
+        assert_eq!(places.of_file((0, 0), None), Place::Known);
+        for file in 1..=SHARE as u64 {
+            assert_eq!(places.of_file((1, file), Some(1000)), Place::Free);
+            places.take((1, file), Some(1000));
+        }
+        let Place::None { why: Some(why) } = places.of_file((1, 99), Some(1000)) else {
+            panic!("the share is not kept")
+        };
+        assert!(why.contains("user 1000"), "{why}");
+        assert_eq!(places.of_file((1, 99), Some(1000)), Place::None { why: None }, "told once");
+        assert_eq!(places.of_file((1, 99), Some(0)), Place::Free);
+        // Those that could not be attached to take no place.
+        for file in 0..100 {
+            places.leave((2, file));
+            assert_eq!(places.of_file((2, file), Some(0)), Place::Known);
+        }
+        assert_eq!(places.of_file((1, 99), Some(0)), Place::Free);
+        for file in 0..u32::try_from(LIBRARIES).unwrap() {
+            places.take((3, file.into()), Some(file));
+        }
+        assert_eq!(places.of_file((1, 99), Some(5000)), Place::None { why: None });
+    }
 }
