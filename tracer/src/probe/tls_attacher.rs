@@ -26,6 +26,8 @@ use crate::privilege::{self, Channel, Process};
 pub(super) const TIME: u32 = 5;
 /// The same, with some to spare for a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(TIME as u64 + 2);
+/// Processes that could not be ended yet, at most; each is held up by a file system.
+const HELD_UP: usize = 4;
 /// Attachments to the files of one process, at most.
 const ATTACHMENTS: usize = 32 * MOST;
 
@@ -144,9 +146,13 @@ const END: u8 = 0;
 /// Answers requests until nobody is left to make any.
 fn serve(requests: &Channel) {
     let mut pid = [0; 4];
+    let mut held_up = Vec::new();
     while let Ok(packet) = requests.receive(&mut pid) {
         if packet.length == 0 {
             return;
+        }
+        if !has_room(&mut held_up) {
+            continue; // who asked sees that the channel is closed
         }
         let (Some(session), true) = (packet.descriptor, packet.length == pid.len()) else {
             continue;
@@ -159,9 +165,15 @@ fn serve(requests: &Channel) {
             answer(u32::from_ne_bytes(pid), &session).is_ok()
         });
         drop(session);
-        // One that cannot be ended for now is left to itself.
-        let _ = process.map(|process| process.has_ended_within(PATIENCE));
+        // One that cannot be ended for now is not waited for.
+        held_up.extend(process.ok().filter(|process| !process.has_ended_within(PATIENCE)));
     }
+}
+
+/// Whether a further process may be held up, once those that have ended are forgotten.
+fn has_room(held_up: &mut Vec<Process>) -> bool {
+    held_up.retain(|process| !process.has_ended_within(Duration::ZERO));
+    held_up.len() < HELD_UP
 }
 
 /// Hands over the files of process `pid`, and attaches to them.
@@ -212,6 +224,20 @@ mod tests {
         drop(other);
         session.attach(0, 1, false).unwrap_err();
         assert!(session.is_lost());
+    }
+
+    #[test]
+    fn processes_that_do_not_end_have_a_bound() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let wait = || theirs.receive(&mut [0; 1]).is_ok();
+        let mut held_up = Vec::new();
+        while has_room(&mut held_up) {
+            held_up.push(Process::start(&[theirs.descriptor()], wait).unwrap());
+        }
+        assert_eq!(held_up.len(), HELD_UP);
+        drop(ours);
+        assert!(held_up.iter().all(|process| process.has_ended_within(PATIENCE)));
+        assert!(has_room(&mut held_up) && held_up.is_empty());
     }
 
     #[test]
