@@ -134,6 +134,8 @@ pub(crate) struct TlsProbes {
     /// Processes looked at, and when.
     processes: HashMap<u32, Instant>,
     search: Search,
+    /// That the search has ended, until it is told.
+    ended: Option<HookStatus>,
 }
 
 /// How libraries are looked for.
@@ -200,17 +202,21 @@ impl TlsProbes {
             let places = Places::of(known);
             Search::Ready(Box::new(Searcher { attacher, programs, places, told: 0, slow: false }))
         });
-        Ok((Some(Self { uprobes, processes: HashMap::new(), search }), statuses))
+        Ok((Some(Self { uprobes, processes: HashMap::new(), search, ended: None }), statuses))
     }
 
     /// Has the TLS libraries of process `pid` looked at. A thread is started for it, so privileges must have
     /// been given up by now.
     pub(crate) fn look_at(&mut self, pid: u32) {
         if let Search::Ready(_) = self.search {
-            self.search = match std::mem::replace(&mut self.search, Search::Off) {
+            let started = match std::mem::replace(&mut self.search, Search::Off) {
                 Search::Ready(searcher) => searcher.start(),
-                other => other,
+                other => Ok(other),
             };
+            match started {
+                Ok(search) => self.search = search,
+                Err(error) => self.end(&format!("no thread could be started: {error}")),
+            }
         }
         let Search::Running { pids, .. } = &self.search else { return };
         let now = Instant::now();
@@ -226,17 +232,29 @@ impl TlsProbes {
                 self.processes.insert(pid, now);
             }
             Ok(()) | Err(TrySendError::Full(_)) => {}
-            Err(TrySendError::Disconnected(_)) => self.search = Search::Off,
+            Err(TrySendError::Disconnected(_)) => {
+                self.end("the thread that looks for them has ended");
+            }
         }
+    }
+
+    /// Looks for no further libraries. Those that were found stay attached to.
+    fn end(&mut self, why: &str) {
+        self.ended = Some(unavailable("further TLS libraries", why).status);
     }
 
     /// The status of each library that was attached to since the last call, or could not be.
     pub(crate) fn found(&mut self) -> Vec<HookStatus> {
-        let Search::Running { found, .. } = &self.search else { return Vec::new() };
         let mut statuses = Vec::new();
-        for Probed { status, uprobes } in found.try_iter() {
-            self.uprobes.extend(uprobes);
-            statuses.push(status);
+        if let Search::Running { found, .. } = &self.search {
+            for Probed { status, uprobes } in found.try_iter() {
+                self.uprobes.extend(uprobes);
+                statuses.push(status);
+            }
+        }
+        if let Some(ended) = self.ended.take() {
+            self.search = Search::Off;
+            statuses.push(ended);
         }
         statuses
     }
@@ -255,7 +273,7 @@ struct Searcher {
 }
 
 impl Searcher {
-    fn start(mut self: Box<Self>) -> Search {
+    fn start(mut self: Box<Self>) -> io::Result<Search> {
         let (pids, asked) = sync_channel(WAITING);
         let (to_us, found) = channel();
         let search = move || {
@@ -269,10 +287,8 @@ impl Searcher {
                 }
             }
         };
-        match thread::Builder::new().name("tls-libraries".into()).spawn(search) {
-            Ok(_) => Search::Running { pids, found },
-            Err(_) => Search::Off,
-        }
+        thread::Builder::new().name("tls-libraries".into()).spawn(search)?;
+        Ok(Search::Running { pids, found })
     }
 
     /// Attaches to the libraries of process `pid` that are not yet known, and passes on what came of each for as
@@ -504,6 +520,22 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, Program
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_that_has_ended_is_told_once() {
+        let (pids, _) = sync_channel(1);
+        let (to_us, found) = channel();
+        let search = Search::Running { pids, found };
+        let (uprobes, processes) = (Vec::new(), HashMap::new());
+        let mut probes = TlsProbes { uprobes, processes, search, ended: None };
+        to_us.send(unavailable("before", "it was found")).unwrap();
+        probes.look_at(1);
+        probes.look_at(2);
+        let names: Vec<_> = probes.found().into_iter().map(|it| it.hook).collect();
+        assert_eq!(names, ["before", "further TLS libraries"]);
+        probes.look_at(3);
+        assert!(probes.found().is_empty());
+    }
 
     #[test]
     fn copies_of_one_user_leave_room_for_others() {
