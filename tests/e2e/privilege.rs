@@ -4,7 +4,7 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -418,4 +418,28 @@ fn files_that_could_not_be_made_later_are_told_of_at_once() {
     // One file only: it is open before.
     let output = run(&[]);
     assert!(output.status.success(), "{}", text(&output));
+}
+
+/// As in a container that has no capability, or that does not know `nobody`.
+#[test]
+fn readers_work_where_root_can_become_nobody_else() {
+    needs!(Tracer, Setpriv);
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/recordings/mx2.jsonl");
+    for before in [&["setpriv", "--bounding-set=-all"][..], &["unshare", "--map-root-user"]] {
+        let command = |program: PathBuf, arguments: &[&str]| {
+            let mut command = Command::new(before[0]);
+            command.args(&before[1..]).arg(program).args(arguments);
+            command.stdin(Stdio::null()).output()
+        };
+        if !command("true".into(), &[]).is_ok_and(|output| output.status.success()) {
+            report_skip(this_test!(), Some(before[0]), "it does not work here");
+            continue;
+        }
+        for arguments in [&["report"][..], &["what-if"]] {
+            let arguments = [arguments, &[recording.to_str().unwrap()]].concat();
+            let output = command(tracer::binary().canonicalize().unwrap(), &arguments).unwrap();
+            assert!(output.status.success(), "{before:?} {arguments:?}: {}", text(&output));
+            assert!(!text(&output).contains("goes on as"), "{}", text(&output));
+        }
+    }
 }

@@ -99,7 +99,7 @@ pub(crate) fn confine(output: Option<&Output>, resolve: bool) -> Result<Memory> 
     let directory = output.and_then(Output::directory).map(File::open).transpose();
     let directory = directory.context("cannot open the directory of --output")?;
     // Files are made there by the user who may.
-    let user = User::to_become(None).filter(|_| directory.is_none());
+    let user = User::to_read().filter(|_| directory.is_none());
     let reach = Reach {
         write: directory.iter().map(|it| it.as_fd()).collect(),
         read_below: if resolve { &RESOLVER } else { &[] },

@@ -9,6 +9,7 @@ use std::{
 use nix::{
     cmsg_space,
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         socket::{
             AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
@@ -55,6 +56,15 @@ impl Channel {
         let time = TimeVal::microseconds(micros);
         setsockopt(&self.0, sockopt::ReceiveTimeout, &time)?;
         Ok(setsockopt(&self.0, sockopt::SendTimeout, &time)?)
+    }
+
+    /// Whether the other end is closed, or is before `time` has passed. Packets that wait are left.
+    pub(crate) fn is_closed_within(&self, time: Duration) -> bool {
+        let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+        // Nothing is asked for but that, which is always told.
+        let mut ends = [PollFd::new(self.descriptor(), PollFlags::empty())];
+        let closed = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+        poll(&mut ends, time).is_ok() && ends[0].revents().is_some_and(|it| it.intersects(closed))
     }
 
     /// Sends a packet, which is not empty.

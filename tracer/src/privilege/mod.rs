@@ -84,7 +84,7 @@ pub(crate) fn give_up_to_attach() -> Result<()> {
     capabilities::keep_only(capabilities::attaching(), None)?;
     // Landlock would keep it from looking at other processes.
     prctl::set_dumpable(false)?;
-    Filter::for_attaching()?.install_everywhere()?;
+    install(&Filter::for_attaching().context(NO_FILTER)?);
     Ok(())
 }
 
@@ -98,7 +98,7 @@ fn give_up_for_files(directory: Option<BorrowedFd<'_>>) -> Result<()> {
 fn give_up_to_start_again() -> Result<()> {
     capabilities::keep_only(&[], None)?;
     prctl::set_dumpable(false)?;
-    Filter::for_starting_again()?.install_everywhere()?;
+    install(&Filter::for_starting_again().context(NO_FILTER)?);
     Ok(())
 }
 
@@ -109,11 +109,16 @@ fn shut(reach: &Reach<'_>, filter: &Filter) -> Result<()> {
     // Nobody reads its memory, although it may now be the user who runs other things, too.
     prctl::set_dumpable(false).context("cannot close the memory of this process to others")?;
     file_system::confine(reach).context("cannot put the file system out of reach (landlock(7))")?;
+    install(filter);
+    Ok(())
+}
+
+/// Puts `filter` in force. A kernel without `CONFIG_SECCOMP_FILTER` can do no more than take the capabilities away. A
+/// process beside the one that traces has nowhere to say so: that one does.
+fn install(filter: &Filter) {
     if let Err(error) = filter.install_everywhere() {
-        // The capabilities are gone all the same; a kernel without CONFIG_SECCOMP_FILTER can do no more.
         say(Level::Warning, &format!("no filter of system calls is in force: {error}"));
     }
-    Ok(())
 }
 
 /// Whether files can be made in `directory` by this process once it has no capabilities: an error if not.

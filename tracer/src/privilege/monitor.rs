@@ -12,6 +12,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -38,11 +39,15 @@ pub(crate) struct Monitor {
     // First, for that is how the process learns that it may end.
     channel: Channel,
     _process: Process,
+    /// Number of the last request.
+    last: AtomicU32,
 }
 
 const CREATE: u8 = 1;
 const OPEN: u8 = 2;
 const REMOVE: u8 = 3;
+/// Bytes of the number of a request, with which its answer begins.
+const NUMBER: usize = 4;
 /// Longest name of a file (`NAME_MAX`).
 const NAME: usize = 255;
 /// Longest reason in words.
@@ -51,6 +56,8 @@ const REASON: usize = 200;
 const READY: usize = 1 + 4 * REASON;
 /// Pause before it is started again after it was killed.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time that an answer may take. One to a request that was taken before the process was killed never comes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Monitor {
     /// Starts it. `open` opens the directory; `check` says whether it can do its work, without capabilities. No other
@@ -70,28 +77,40 @@ impl Monitor {
         })
         .context("cannot start a process")?;
         drop(other);
-        let monitor = Self { channel, _process: process };
+        let monitor = Self { channel, _process: process, last: AtomicU32::new(0) };
         let mut words = [0; READY];
         let length = monitor.channel.receive(&mut words).map_or(0, |packet| packet.length);
         match words[..length].split_first() {
-            Some((1, _)) => Ok(monitor),
+            Some((1, _)) => {
+                monitor.channel.wait_at_most(PATIENCE)?;
+                Ok(monitor)
+            }
             Some((_, why)) => bail!("{}", String::from_utf8_lossy(why)),
             None => bail!("it ended at once"),
         }
     }
 
     fn ask(&self, what: u8, name: &OsStr) -> io::Result<Option<File>> {
-        let request = [&[what], name.as_bytes()].concat();
-        if request.len() > 1 + NAME {
+        let number = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1).to_ne_bytes();
+        let request = [&number[..], &[what], name.as_bytes()].concat();
+        if name.len() > NAME {
             return Err(io::ErrorKind::InvalidFilename.into());
         }
-        self.channel.send(&request, None)?;
-        let mut answer = [0; 4 + REASON];
-        let packet = self.channel.receive(&mut answer)?;
-        let (Some((errno, reason)), true) = (answer.split_first_chunk(), packet.length >= 4) else {
+        self.channel.send(&request, None).map_err(too_long)?;
+        let mut answer = [0; NUMBER + 4 + REASON];
+        let packet = loop {
+            let packet = self.channel.receive(&mut answer).map_err(too_long)?;
+            // One that comes after all answers an earlier request.
+            if packet.length == 0 || answer.starts_with(&number) {
+                break packet;
+            }
+        };
+        let (_, answer) = answer.split_at(NUMBER);
+        let length = packet.length.saturating_sub(NUMBER);
+        let (Some((errno, reason)), true) = (answer.split_first_chunk(), length >= 4) else {
             return Err(io::Error::other("the process that makes files has ended"));
         };
-        match (i32::from_ne_bytes(*errno), packet.length - 4) {
+        match (i32::from_ne_bytes(*errno), length - 4) {
             (0, 0) => Ok(packet.descriptor.map(File::from)),
             (0, length) => {
                 let reason = String::from_utf8_lossy(&reason[..length]).into_owned();
@@ -117,6 +136,14 @@ impl Monitor {
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         self.ask(REMOVE, name).map(drop)
     }
+}
+
+fn too_long(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let why = format!("the process that makes files gave no answer for {} s", PATIENCE.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
 /// Says whether it works.
@@ -145,7 +172,13 @@ fn keep_started<F: Files>(
         match process.map(Process::end) {
             Ok(End::Done) => return,
             Ok(End::Again) => {}
-            Ok(End::Killed) | Err(_) => std::thread::sleep(PAUSE),
+            // It could not say whether it works.
+            Ok(End::Killed) | Err(_) if is_first => return,
+            Ok(End::Killed) | Err(_) => {
+                if requests.is_closed_within(PAUSE) {
+                    return;
+                }
+            }
         }
         is_first = false;
     }
@@ -153,14 +186,17 @@ fn keep_started<F: Files>(
 
 /// Answers requests. Returns whether nobody is left to make any; else the directory is to be opened again.
 fn serve(requests: &Channel, files: &io::Result<impl Files>) -> bool {
-    let mut request = [0; 1 + NAME];
+    let mut request = [0; NUMBER + 1 + NAME];
     while let Ok(packet) = requests.receive(&mut request) {
-        let Some((what, name)) = request[..packet.length].split_first() else { return true };
+        let request = request[..packet.length].split_first_chunk::<NUMBER>();
+        let parts = request.and_then(|(number, rest)| Some((number, rest.split_first()?)));
+        let Some((number, (what, name))) = parts else { return true };
         let outcome = answer(files, *what, OsStr::from_bytes(name));
         let packet = match &outcome {
             Ok(_) => vec![0; 4],
             Err(error) => refusal(error),
         };
+        let packet = [&number[..], &packet[..]].concat();
         let file = outcome.as_ref().ok().and_then(Option::as_ref);
         if requests.send(&packet, file.map(|it| it.as_fd())).is_err() {
             return true;
@@ -228,6 +264,7 @@ mod tests {
         }
 
         fn create(&self, name: &OsStr) -> io::Result<File> {
+            assert_ne!(name, "lost", "ends this process");
             File::options().write(true).create_new(true).open(self.0.join(name))
         }
 
@@ -283,6 +320,31 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_lost_with_the_process_is_not_waited_for() {
+        let scratch = Scratch::new("lost");
+        let monitor = start(&scratch);
+        monitor.channel.wait_at_most(Duration::from_millis(10)).unwrap();
+        let error = monitor.create(OsStr::new("lost")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        monitor.channel.wait_at_most(PATIENCE).unwrap();
+        // An answer that nobody waits for any more does not become that to the next.
+        let stale = [&u32::MAX.to_ne_bytes()[..], &[REMOVE, b'a']].concat();
+        monitor.channel.send(&stale, None).unwrap();
+        monitor.create(OsStr::new("a")).unwrap();
+        assert!(scratch.0.join("a").exists());
+    }
+
+    #[test]
+    fn who_starts_it_again_sees_that_nobody_is_left() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        assert!(!theirs.is_closed_within(Duration::ZERO));
+        ours.send(&[1], None).unwrap();
+        assert!(!theirs.is_closed_within(Duration::ZERO), "a request is no end");
+        drop(ours);
+        assert!(theirs.is_closed_within(Duration::ZERO));
+    }
+
+    #[test]
     fn names_that_lead_elsewhere_are_refused() {
         let scratch = Scratch::new("names");
         let monitor = start(&scratch);
@@ -290,11 +352,12 @@ mod tests {
         for name in ["", "..", "../a", "/etc/a", "a/b", "a\0b", &long] {
             assert!(monitor.create(OsStr::new(name)).is_err(), "{name:?}");
         }
-        monitor.channel.send(&[9, b'a'], None).unwrap();
+        monitor.channel.send(&[7, 7, 7, 7, 9, b'a'], None).unwrap();
         monitor.channel.send(&[9; 300], None).unwrap();
-        let mut answer = [0; 8];
+        let mut answer = [0; 12];
         monitor.channel.receive(&mut answer).unwrap();
-        assert_eq!(answer[..4], libc::EINVAL.to_ne_bytes(), "no such request");
+        assert_eq!(answer[..4], [7; 4], "its number");
+        assert_eq!(answer[4..8], libc::EINVAL.to_ne_bytes(), "no such request");
         // One that is too long ends it.
         assert_eq!(monitor.channel.receive(&mut answer).map_or(0, |it| it.length), 0);
     }

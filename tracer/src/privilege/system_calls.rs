@@ -162,6 +162,7 @@ const STARTING: &[c_long] = &[
     libc::SYS_clone,
     libc::SYS_wait4,
     libc::SYS_clock_nanosleep,
+    libc::SYS_ppoll,
     libc::SYS_set_robust_list,
     libc::SYS_getppid,
     libc::SYS_prctl,
@@ -192,7 +193,7 @@ const ATTACHING: &[c_long] = &[
 
 /// Of this architecture: the older calls by which the C library does some of these.
 #[cfg(target_arch = "x86_64")]
-const OLDER: &[c_long] = &[libc::SYS_readlink, libc::SYS_alarm, libc::SYS_dup2];
+const OLDER: &[c_long] = &[libc::SYS_readlink, libc::SYS_alarm, libc::SYS_dup2, libc::SYS_poll];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 

@@ -17,15 +17,17 @@ use anyhow::{Context as _, Result, bail};
 use nix::{libc, unistd::alarm};
 
 use super::{
-    tls_libraries::{Candidate, MOST, NAME, path_of, used_by},
+    tls_libraries::{Candidate, MOST, NAME, path_of, used_by, user_of},
     uprobe,
 };
 use crate::privilege::{self, Channel, Process};
 
 /// Time that may be spent on one process.
-const TIME: u32 = 5;
+pub(super) const TIME: u32 = 5;
 /// The same, with some to spare for a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(TIME as u64 + 2);
+/// Processes that could not be ended yet, at most; each is held up by a file system.
+const HELD_UP: usize = 4;
 /// Attachments to the files of one process, at most.
 const ATTACHMENTS: usize = 32 * MOST;
 
@@ -42,6 +44,8 @@ pub(crate) struct Attacher {
 pub(super) struct Session {
     channel: Channel,
     files: usize,
+    user: Option<u32>,
+    is_lost: bool,
 }
 
 /// A file among them, and its number.
@@ -76,7 +80,7 @@ impl Attacher {
         let (channel, other) = Channel::pair()?;
         channel.wait_at_most(PATIENCE)?;
         self.channel.send(&pid.to_ne_bytes(), Some(other.descriptor()))?;
-        Ok(Session { channel, files: 0 })
+        Ok(Session { channel, files: 0, user: None, is_lost: false })
     }
 }
 
@@ -93,37 +97,62 @@ impl Session {
                 self.files += 1;
                 Ok(Some(Offered { number, candidate }))
             }
-            _ => Ok(None),
+            (length, None) => {
+                self.user = buffer[1..length].try_into().ok().map(u32::from_ne_bytes);
+                Ok(None)
+            }
         }
     }
 
+    /// The user whose process it is; `None` before the last file, and if the process has ended.
+    pub(super) fn user(&self) -> Option<u32> {
+        self.user
+    }
+
+    /// Whether nobody is left who attaches: an error then says nothing of the file.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Attaches at `offset` in a file, at the entry of the function there or at its `returns`.
-    pub(super) fn attach(&self, file: usize, offset: u64, returns: bool) -> io::Result<OwnedFd> {
+    pub(super) fn attach(
+        &mut self,
+        file: usize,
+        offset: u64,
+        returns: bool,
+    ) -> io::Result<OwnedFd> {
         let file = u8::try_from(file).map_err(io::Error::other)?;
         let mut request = [file, returns.into(), 0, 0, 0, 0, 0, 0, 0, 0];
         request[2..].copy_from_slice(&offset.to_ne_bytes());
-        self.channel.send(&request, None)?;
         let mut errno = [0; 4];
-        let packet = self.channel.receive(&mut errno)?;
-        match (packet.length, packet.descriptor) {
-            (4, Some(uprobe)) => Ok(uprobe),
-            (4, None) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
-            _ => Err(io::Error::other("it took too long to attach")),
+        let answer =
+            self.channel.send(&request, None).and_then(|()| self.channel.receive(&mut errno));
+        match answer.map(|packet| (packet.length, packet.descriptor)) {
+            Ok((4, Some(uprobe))) => Ok(uprobe),
+            Ok((4, None)) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
+            Ok(_) | Err(_) => {
+                self.is_lost = true;
+                Err(io::Error::other("it took too long to attach"))
+            }
         }
     }
 }
 
 /// Says that it has no more privileges than it needs.
 const READY: &[u8] = &[1];
-/// Says that there are no more files.
-const END: &[u8] = &[0];
+/// Says that there are no more files. The number of the user follows, if it is known.
+const END: u8 = 0;
 
 /// Answers requests until nobody is left to make any.
 fn serve(requests: &Channel) {
     let mut pid = [0; 4];
+    let mut held_up = Vec::new();
     while let Ok(packet) = requests.receive(&mut pid) {
         if packet.length == 0 {
             return;
+        }
+        if !has_room(&mut held_up) {
+            continue; // who asked sees that the channel is closed
         }
         let (Some(session), true) = (packet.descriptor, packet.length == pid.len()) else {
             continue;
@@ -136,9 +165,15 @@ fn serve(requests: &Channel) {
             answer(u32::from_ne_bytes(pid), &session).is_ok()
         });
         drop(session);
-        // One that cannot be ended for now is left to itself.
-        let _ = process.map(|process| process.has_ended_within(PATIENCE));
+        // One that cannot be ended for now is not waited for.
+        held_up.extend(process.ok().filter(|process| !process.has_ended_within(PATIENCE)));
     }
+}
+
+/// Whether a further process may be held up, once those that have ended are forgotten.
+fn has_room(held_up: &mut Vec<Process>) -> bool {
+    held_up.retain(|process| !process.has_ended_within(Duration::ZERO));
+    held_up.len() < HELD_UP
 }
 
 /// Hands over the files of process `pid`, and attaches to them.
@@ -149,7 +184,8 @@ fn answer(pid: u32, session: &Channel) -> io::Result<()> {
         let packet = packet.get(..1 + NAME).unwrap_or(&packet);
         session.send(packet, Some(candidate.file.as_fd()))?;
     }
-    session.send(END, None)?;
+    let user = user_of(pid).map_or_else(Vec::new, |user| user.to_ne_bytes().to_vec());
+    session.send(&[&[END], &user[..]].concat(), None)?;
     let mut request = [0; 10];
     for _ in 0..ATTACHMENTS {
         let [file, returns, offset @ ..] = match session.receive(&mut request)?.length {
@@ -168,4 +204,52 @@ fn answer(pid: u32, session: &Channel) -> io::Result<()> {
         session.send(&errno.to_ne_bytes(), uprobe.as_ref().ok().map(|it| it.as_fd()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> (Session, Channel) {
+        let (channel, other) = Channel::pair().unwrap();
+        (Session { channel, files: 0, user: None, is_lost: false }, other)
+    }
+
+    #[test]
+    fn a_session_that_is_lost_is_told_from_a_file_that_cannot_be_probed() {
+        let (mut session, other) = session();
+        other.send(&libc::EINVAL.to_ne_bytes(), None).unwrap();
+        let error = session.attach(0, 1, false).unwrap_err();
+        assert_eq!((error.raw_os_error(), session.is_lost()), (Some(libc::EINVAL), false));
+        drop(other);
+        session.attach(0, 1, false).unwrap_err();
+        assert!(session.is_lost());
+    }
+
+    #[test]
+    fn processes_that_do_not_end_have_a_bound() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let wait = || theirs.receive(&mut [0; 1]).is_ok();
+        let mut held_up = Vec::new();
+        while has_room(&mut held_up) {
+            held_up.push(Process::start(&[theirs.descriptor()], wait).unwrap());
+        }
+        assert_eq!(held_up.len(), HELD_UP);
+        drop(ours);
+        assert!(held_up.iter().all(|process| process.has_ended_within(PATIENCE)));
+        assert!(has_room(&mut held_up) && held_up.is_empty());
+    }
+
+    #[test]
+    fn the_user_is_told_after_the_files() {
+        let (mut session, other) = session();
+        let pid = std::process::id();
+        let answering = std::thread::spawn(move || answer(pid, &other).is_ok());
+        while session.next().unwrap().is_some() {
+            assert_eq!(session.user(), None);
+        }
+        assert_eq!(session.user(), Some(nix::unistd::geteuid().as_raw()));
+        drop(session);
+        assert!(answering.join().unwrap());
+    }
 }

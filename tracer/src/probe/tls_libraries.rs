@@ -22,7 +22,7 @@ use nix::{
     libc,
     sys::{
         stat::{Mode, SFlag, fstat},
-        statfs::{FUSE_SUPER_MAGIC, fstatfs},
+        statfs::{FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs},
     },
 };
 use tracer_analysis::symbols::ReadAt;
@@ -98,12 +98,38 @@ fn regular(found: BorrowedFd<'_>) -> io::Result<File> {
 }
 
 /// The same of a process that may be anybody's. Who serves a FUSE file system may be that process: it could keep
-/// a reader waiting for ever.
-fn regular_of_stranger(found: &OwnedFd) -> io::Result<File> {
-    if fstatfs(found)?.filesystem_type() == FUSE_SUPER_MAGIC {
+/// a reader waiting for ever. Who has a user namespace may lay an overlay over one, which does not show.
+fn regular_of_stranger(found: &OwnedFd, process: &Path) -> io::Result<File> {
+    let kind = fstatfs(found)?.filesystem_type();
+    if kind == FUSE_SUPER_MAGIC {
         return Err(io::Error::other("on a FUSE file system, whose reads may never end"));
     }
+    if kind == OVERLAYFS_SUPER_MAGIC && !is_of_the_system(found, process) {
+        return Err(io::Error::other(
+            "on an overlay that may be any user's, whose reads may never end",
+        ));
+    }
     regular(found.as_fd())
+}
+
+/// Whether `found` lies on the mount that is the root of `process`, and that one is in our user namespace: nobody
+/// without privileges has made the root of such a process. A file on another mount may have been passed to it.
+fn is_of_the_system(found: &OwnedFd, process: &Path) -> bool {
+    let namespace = |process: &Path| {
+        let namespace = fs::metadata(process.join("ns/user")).ok()?;
+        Some((namespace.dev(), namespace.ino()))
+    };
+    let root = find(&process.join("root"));
+    let root = root.ok().and_then(|root| mount_of(&root));
+    let ours = namespace(Path::new("/proc/self"));
+    root.is_some() && root == mount_of(found) && ours.is_some() && ours == namespace(process)
+}
+
+/// Number of the mount on which `found` lies.
+fn mount_of(found: &OwnedFd) -> Option<u64> {
+    let information =
+        fs::read_to_string(format!("/proc/self/fdinfo/{}", found.as_raw_fd())).ok()?;
+    information.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 /// The TLS libraries that process `pid` maps, at most [`MOST`]; if it maps none, its program. Empty if the process
@@ -123,7 +149,7 @@ pub(super) fn used_by(pid: u32) -> Vec<Candidate> {
             // The range is the very file, but may be asked for by root only.
             let found = find(&process.join("map_files").join(mapping.range))
                 .or_else(|_| find_below(&process.join("root"), mapping.path));
-            let file = found.and_then(|found| regular_of_stranger(&found)).ok()?;
+            let file = found.and_then(|found| regular_of_stranger(&found, &process)).ok()?;
             Candidate::of(file, mapping.path.as_bytes()).ok()
         })
         .collect();
@@ -132,9 +158,16 @@ pub(super) fn used_by(pid: u32) -> Vec<Candidate> {
     }
     let program = process.join("exe");
     let name = fs::read_link(&program).unwrap_or_default();
-    let file = find(&program).and_then(|found| regular_of_stranger(&found));
+    let file = find(&program).and_then(|found| regular_of_stranger(&found, &process));
     let candidate = file.and_then(|file| Candidate::of(file, name.as_os_str().as_bytes()));
     candidate.into_iter().collect()
+}
+
+/// The user as whom process `pid` acts. The owner of its directory in /proc is another one if it wants to be.
+pub(super) fn user_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Finds what stands at `path`, of /proc, without opening it.
@@ -159,18 +192,21 @@ struct Mapping<'a> {
     path: &'a str,
 }
 
-/// The first mapping of each file whose name is that of a TLS library.
+/// The first mapping of each file whose name is that of a TLS library, at most [`MOST`]. Those come first that have
+/// the name under which a distribution installs it: others may be there to take their places.
 fn libraries(maps: &str) -> Vec<Mapping<'_>> {
-    let mut found: Vec<Mapping<'_>> = Vec::new();
+    let (mut usual, mut others): (Vec<Mapping<'_>>, Vec<Mapping<'_>>) = (Vec::new(), Vec::new());
     for mapping in maps.lines().filter_map(mapping) {
-        if found.len() == MOST {
-            break;
-        }
-        if is_tls_library(mapping.path) && found.iter().all(|other| other.path != mapping.path) {
+        let found = match name_of(mapping.path) {
+            Some(Name::Usual) => &mut usual,
+            Some(Name::Other) => &mut others,
+            None => continue,
+        };
+        if found.len() < MOST && found.iter().all(|other| other.path != mapping.path) {
             found.push(mapping);
         }
     }
-    found
+    usual.into_iter().chain(others).take(MOST).collect()
 }
 
 /// A line of `/proc/PID/maps`: `range perms offset dev inode path`, the path behind blanks.
@@ -186,11 +222,22 @@ fn mapping(line: &str) -> Option<Mapping<'_>> {
     path.starts_with('/').then_some(Mapping { range: range?, path })
 }
 
-/// `libssl.so.3`, `libssl-1a2b3c4d.so.1.1` (as Python packages bring it), `libgnutls.so.30`.
-fn is_tls_library(path: &str) -> bool {
+/// A name of a TLS library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// `libssl.so.3`, `libgnutls.so.30`
+    Usual,
+    /// `libssl-1a2b3c4d.so.1.1`, as Python packages bring it
+    Other,
+}
+
+fn name_of(path: &str) -> Option<Name> {
     let name = path.rsplit('/').next().unwrap_or_default();
-    let of = |prefix| name.strip_prefix(prefix).is_some_and(|rest: &str| rest.contains(".so"));
-    of("libssl") || of("libgnutls")
+    let rest = name.strip_prefix("libssl").or_else(|| name.strip_prefix("libgnutls"))?;
+    if rest.starts_with(".so") {
+        return Some(Name::Usual);
+    }
+    rest.contains(".so").then_some(Name::Other)
 }
 
 #[cfg(test)]
@@ -225,9 +272,10 @@ mod tests {
     #[test]
     fn names_of_libraries() {
         let (of_python, host) = ("/venv/libssl-1a2b3c4d.so.1.1", "/lib/libssl.so.3");
-        assert!([of_python, host, "/lib/libgnutls.so"].iter().all(|path| is_tls_library(path)));
+        assert_eq!([of_python, host].map(name_of), [Some(Name::Other), Some(Name::Usual)]);
+        assert_eq!(name_of("/lib/libgnutls.so"), Some(Name::Usual));
         let others = ["/lib/libssl", "/lib/libcrypto.so.3", "/libssl.so/program", ""];
-        assert!(!others.iter().any(|path| is_tls_library(path)));
+        assert_eq!(others.map(name_of), [None; 4]);
     }
 
     #[test]
@@ -248,6 +296,15 @@ mod tests {
     }
 
     #[test]
+    fn only_the_root_of_a_process_is_the_systems() {
+        let process = Path::new("/proc/self");
+        let root = find(Path::new("/")).unwrap();
+        assert!(is_of_the_system(&root, process));
+        assert!(!is_of_the_system(&find(process).unwrap(), process), "another mount");
+        assert!(!is_of_the_system(&root, Path::new("/proc/none")), "its namespace is not known");
+    }
+
+    #[test]
     fn a_pipe_is_not_waited_for() {
         let directory = std::env::temp_dir().join(format!("smtptrace-pipe-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
@@ -257,7 +314,8 @@ mod tests {
         std::os::unix::fs::symlink("/proc/self/exe", directory.join("out")).unwrap();
         let named = Candidate::open(&pipe).unwrap_err().to_string();
         // A link stays within the root, and leads to the pipe there.
-        let below = find_below(&directory, "/link").and_then(|it| regular_of_stranger(&it));
+        let below = find_below(&directory, "/link")
+            .and_then(|it| regular_of_stranger(&it, Path::new("/proc/self")));
         let out = find_below(&directory, "/out").unwrap_err();
         fs::remove_dir_all(&directory).unwrap();
         assert_eq!(named, "not a regular file");
@@ -270,6 +328,10 @@ mod tests {
         let line = |n| format!("{n:x}000-{n:x}fff r-xp 00000000 fe:01 {n} /lib/libssl-{n}.so\n");
         let maps: String = (1..100).map(line).collect();
         assert_eq!(libraries(&maps).len(), MOST);
+        // Those that come before it do not take the place of the real one.
+        let maps = maps + "f000-ffff r-xp 00000000 fe:01 1 /lib/libssl.so.3\n";
+        let found = libraries(&maps);
+        assert_eq!((found.len(), found[0].path), (MOST, "/lib/libssl.so.3"));
     }
 
     #[test]

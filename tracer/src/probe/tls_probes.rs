@@ -55,6 +55,16 @@ const NEXT: &str = "tls_next";
 /// Libraries at most; each takes up to 11 descriptors.
 const LIBRARIES: usize = 64;
 
+/// Libraries that the processes of one user have attached to, at most: copies of one user's making leave room for the
+/// others'.
+const SHARE: usize = 8;
+
+/// Libraries that could not be attached to and are told of, at most.
+const TOLD: usize = 64;
+
+/// No further file of a process is read after this time, for others wait. Nobody would attach to it any more.
+const TIME: Duration = Duration::from_secs(super::tls_attacher::TIME as u64);
+
 /// Files remembered that are no TLS library.
 const OTHERS: usize = 4096;
 
@@ -124,6 +134,8 @@ pub(crate) struct TlsProbes {
     /// Processes looked at, and when.
     processes: HashMap<u32, Instant>,
     search: Search,
+    /// That the search has ended, until it is told.
+    ended: Option<HookStatus>,
 }
 
 /// How libraries are looked for.
@@ -187,21 +199,24 @@ impl TlsProbes {
             ));
         }
         let search = attacher.map_or(Search::Off, |attacher| {
-            let (others, full, slow) = (HashSet::new(), false, false);
-            let libraries = known;
-            Search::Ready(Box::new(Searcher { attacher, programs, libraries, others, full, slow }))
+            let places = Places::of(known);
+            Search::Ready(Box::new(Searcher { attacher, programs, places, told: 0, slow: false }))
         });
-        Ok((Some(Self { uprobes, processes: HashMap::new(), search }), statuses))
+        Ok((Some(Self { uprobes, processes: HashMap::new(), search, ended: None }), statuses))
     }
 
     /// Has the TLS libraries of process `pid` looked at. A thread is started for it, so privileges must have
     /// been given up by now.
     pub(crate) fn look_at(&mut self, pid: u32) {
         if let Search::Ready(_) = self.search {
-            self.search = match std::mem::replace(&mut self.search, Search::Off) {
+            let started = match std::mem::replace(&mut self.search, Search::Off) {
                 Search::Ready(searcher) => searcher.start(),
-                other => other,
+                other => Ok(other),
             };
+            match started {
+                Ok(search) => self.search = search,
+                Err(error) => self.end(&format!("no thread could be started: {error}")),
+            }
         }
         let Search::Running { pids, .. } = &self.search else { return };
         let now = Instant::now();
@@ -217,17 +232,29 @@ impl TlsProbes {
                 self.processes.insert(pid, now);
             }
             Ok(()) | Err(TrySendError::Full(_)) => {}
-            Err(TrySendError::Disconnected(_)) => self.search = Search::Off,
+            Err(TrySendError::Disconnected(_)) => {
+                self.end("the thread that looks for them has ended");
+            }
         }
+    }
+
+    /// Looks for no further libraries. Those that were found stay attached to.
+    fn end(&mut self, why: &str) {
+        self.ended = Some(unavailable("further TLS libraries", why).status);
     }
 
     /// The status of each library that was attached to since the last call, or could not be.
     pub(crate) fn found(&mut self) -> Vec<HookStatus> {
-        let Search::Running { found, .. } = &self.search else { return Vec::new() };
         let mut statuses = Vec::new();
-        for Probed { status, uprobes } in found.try_iter() {
-            self.uprobes.extend(uprobes);
-            statuses.push(status);
+        if let Search::Running { found, .. } = &self.search {
+            for Probed { status, uprobes } in found.try_iter() {
+                self.uprobes.extend(uprobes);
+                statuses.push(status);
+            }
+        }
+        if let Some(ended) = self.ended.take() {
+            self.search = Search::Off;
+            statuses.push(ended);
         }
         statuses
     }
@@ -238,18 +265,15 @@ impl TlsProbes {
 struct Searcher {
     attacher: Attacher,
     programs: Programs,
-    /// Libraries that are attached to, and those that could not be.
-    libraries: HashSet<(u64, u64)>,
-    /// Files that are no TLS library.
-    others: HashSet<(u64, u64)>,
-    /// Whether it was said that there are too many.
-    full: bool,
+    places: Places,
+    /// Libraries that could not be attached to, as far as they were told of.
+    told: usize,
     /// Whether it was said that a process could not be looked at.
     slow: bool,
 }
 
 impl Searcher {
-    fn start(mut self: Box<Self>) -> Search {
+    fn start(mut self: Box<Self>) -> io::Result<Search> {
         let (pids, asked) = sync_channel(WAITING);
         let (to_us, found) = channel();
         let search = move || {
@@ -263,10 +287,8 @@ impl Searcher {
                 }
             }
         };
-        match thread::Builder::new().name("tls-libraries".into()).spawn(search) {
-            Ok(_) => Search::Running { pids, found },
-            Err(_) => Search::Off,
-        }
+        thread::Builder::new().name("tls-libraries".into()).spawn(search)?;
+        Ok(Search::Running { pids, found })
     }
 
     /// Attaches to the libraries of process `pid` that are not yet known, and passes on what came of each for as
@@ -277,8 +299,12 @@ impl Searcher {
         while let Some(offered) = session.next()? {
             candidates.push(offered);
         }
+        let begun = Instant::now();
         for offered in candidates {
-            let probed = self.candidate(&session, offered.number, &offered.candidate);
+            if begun.elapsed() >= TIME {
+                return Err(io::Error::other("it took too long to read its libraries"));
+            }
+            let probed = self.candidate(&mut session, offered.number, &offered.candidate)?;
             if !probed.is_none_or(&mut *found) {
                 break;
             }
@@ -286,25 +312,100 @@ impl Searcher {
         Ok(())
     }
 
-    fn candidate(&mut self, session: &Session, number: usize, it: &Candidate) -> Option<Probed> {
-        if self.libraries.contains(&it.identity) || self.others.contains(&it.identity) {
-            return None;
-        }
-        if self.libraries.len() >= LIBRARIES {
-            let reason = format!("{LIBRARIES} are attached to");
-            let said = std::mem::replace(&mut self.full, true);
-            return (!said).then(|| unavailable("further TLS libraries", &reason));
+    /// An error says nothing of the file: it may be attached to when it is seen again.
+    fn candidate(
+        &mut self,
+        session: &mut Session,
+        number: usize,
+        it: &Candidate,
+    ) -> io::Result<Option<Probed>> {
+        let user = session.user();
+        match self.places.of_file(it.identity, user) {
+            Place::Known => return Ok(None),
+            Place::None { why } => {
+                return Ok(why.map(|why| unavailable("further TLS libraries", &why)));
+            }
+            Place::Free => {}
         }
         let open = |offset, returns| session.attach(number, offset, returns);
-        if let Ok(probed) = self.programs.attach(it, open) {
-            self.libraries.insert(it.identity);
-            return Some(probed);
+        let outcome = self.programs.attach(it, open);
+        if session.is_lost() {
+            return Err(io::Error::other("it took too long to attach to its libraries"));
         }
+        match outcome {
+            Ok(probed) if probed.status.state == HookState::Unavailable => {
+                self.places.leave(it.identity);
+                self.told += 1;
+                Ok((self.told <= TOLD).then_some(probed))
+            }
+            Ok(probed) => {
+                self.places.take(it.identity, user);
+                Ok(Some(probed))
+            }
+            Err(NoTlsLibrary { .. }) => {
+                self.places.leave(it.identity);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Which files are attached to, and how many more may be.
+#[derive(Debug)]
+struct Places {
+    /// Files that are attached to.
+    taken: HashSet<(u64, u64)>,
+    /// How many of them were found in processes of each user.
+    shares: HashMap<Option<u32>, usize>,
+    /// Files that are no TLS library, and those that could not be attached to.
+    others: HashSet<(u64, u64)>,
+    /// Whether it was said that there are too many.
+    is_told: bool,
+}
+
+/// The place of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing is to be done.
+    Known,
+    /// It may be attached to.
+    Free,
+    /// It is one too many; the reason, if it was not yet told.
+    None { why: Option<String> },
+}
+
+impl Places {
+    fn of(named: HashSet<(u64, u64)>) -> Self {
+        let (shares, others) = (HashMap::new(), HashSet::new());
+        Self { taken: named, shares, others, is_told: false }
+    }
+
+    fn of_file(&mut self, identity: (u64, u64), user: Option<u32>) -> Place {
+        if self.taken.contains(&identity) || self.others.contains(&identity) {
+            return Place::Known;
+        }
+        let why = if self.taken.len() >= LIBRARIES {
+            format!("{LIBRARIES} are attached to")
+        } else if self.shares.get(&user).is_some_and(|share| *share >= SHARE) {
+            let of = user.map_or_else(|| "unknown users".into(), |user| format!("user {user}"));
+            format!("{SHARE} that processes of {of} map are attached to")
+        } else {
+            return Place::Free;
+        };
+        let is_told = std::mem::replace(&mut self.is_told, true);
+        Place::None { why: (!is_told).then_some(why) }
+    }
+
+    fn take(&mut self, identity: (u64, u64), user: Option<u32>) {
+        self.taken.insert(identity);
+        *self.shares.entry(user).or_default() += 1;
+    }
+
+    fn leave(&mut self, identity: (u64, u64)) {
         if self.others.len() >= OTHERS {
             self.others.clear();
         }
-        self.others.insert(it.identity);
-        None
+        self.others.insert(identity);
     }
 }
 
@@ -414,4 +515,51 @@ fn find_library(file: &File) -> Result<(&'static Library, Vec<Option<u64>>), NoT
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_has_ended_is_told_once() {
+        let (pids, _) = sync_channel(1);
+        let (to_us, found) = channel();
+        let search = Search::Running { pids, found };
+        let (uprobes, processes) = (Vec::new(), HashMap::new());
+        let mut probes = TlsProbes { uprobes, processes, search, ended: None };
+        to_us.send(unavailable("before", "it was found")).unwrap();
+        probes.look_at(1);
+        probes.look_at(2);
+        let names: Vec<_> = probes.found().into_iter().map(|it| it.hook).collect();
+        assert_eq!(names, ["before", "further TLS libraries"]);
+        probes.look_at(3);
+        assert!(probes.found().is_empty());
+    }
+
+    #[test]
+    fn copies_of_one_user_leave_room_for_others() {
+        let mut places = Places::of(HashSet::from([(0, 0)]));
+        assert_eq!(places.of_file((0, 0), None), Place::Known);
+        for file in 1..=SHARE as u64 {
+            assert_eq!(places.of_file((1, file), Some(1000)), Place::Free);
+            places.take((1, file), Some(1000));
+        }
+        let Place::None { why: Some(why) } = places.of_file((1, 99), Some(1000)) else {
+            panic!("the share is not kept")
+        };
+        assert!(why.contains("user 1000"), "{why}");
+        assert_eq!(places.of_file((1, 99), Some(1000)), Place::None { why: None }, "told once");
+        assert_eq!(places.of_file((1, 99), Some(0)), Place::Free);
+        // Those that could not be attached to take no place.
+        for file in 0..100 {
+            places.leave((2, file));
+            assert_eq!(places.of_file((2, file), Some(0)), Place::Known);
+        }
+        assert_eq!(places.of_file((1, 99), Some(0)), Place::Free);
+        for file in 0..u32::try_from(LIBRARIES).unwrap() {
+            places.take((3, file.into()), Some(file));
+        }
+        assert_eq!(places.of_file((1, 99), Some(5000)), Place::None { why: None });
+    }
 }
