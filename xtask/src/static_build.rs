@@ -17,7 +17,9 @@ use crate::times;
 pub(crate) use toolchain::Toolchain;
 
 /// The profile of `Cargo.toml` for what is shipped, tested end to end, and run in virtual machines: one build for all.
-const PROFILE: &str = "release";
+const SHIPPED: &str = "release";
+/// That for a look at one test while one works on it: the one of unit tests, which is compiled in parts.
+const QUICK: &str = "dev";
 
 /// A processor that smtptrace is shipped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -64,17 +66,18 @@ impl Arch {
     }
 }
 
-/// How static binaries for one processor are built here.
+/// How binaries for one processor are built here: static and optimised, as they are shipped, or quickly.
 #[derive(Debug)]
-pub(crate) struct StaticBuild {
-    /// The name of the target.
-    triple: String,
+pub(crate) struct Build {
+    /// The name of the target; `None` for a binary that is not static.
+    triple: Option<String>,
+    profile: &'static str,
     /// Where cargo puts them.
     directory: PathBuf,
     call: Invocation,
 }
 
-impl StaticBuild {
+impl Build {
     /// Looks for the compiler and installs what it needs. `target` is cargo's target directory.
     pub(crate) fn prepare(root: &Path, target: &Path, arch: Arch) -> Result<Self> {
         let toolchain = Toolchain::choose(arch);
@@ -88,20 +91,29 @@ impl StaticBuild {
 
     /// A build for the target `triple` with `call`, which is cargo with all its flags.
     pub(crate) fn of(triple: &str, target: &Path, call: Invocation) -> Self {
-        let directory = target.join(triple).join(PROFILE);
-        Self { triple: triple.to_owned(), directory, call }
+        let directory = target.join(triple).join(SHIPPED);
+        Self { triple: Some(triple.to_owned()), profile: SHIPPED, directory, call }
     }
 
-    /// `cargo SUBCOMMAND` with all that makes its output static and the same everywhere.
+    /// A build that is done soon after a change: neither static nor optimised.
+    pub(crate) fn quick(target: &Path) -> Self {
+        let directory = target.join("debug");
+        Self { triple: None, profile: QUICK, directory, call: Invocation::cargo() }
+    }
+
+    /// `cargo SUBCOMMAND` with all that makes its output what this build is.
     pub(crate) fn cargo(&self, subcommand: &str) -> Invocation {
-        let how = ["--profile", PROFILE, "--locked", "--target", &self.triple];
-        self.call.clone().arg(subcommand).args(how)
+        self.with(self.call.clone().arg(subcommand), "--profile")
     }
 
     /// `cargo nextest SUBCOMMAND` with the same, so that it takes what [`Self::cargo`] has built.
     pub(crate) fn nextest(&self, subcommand: &str) -> Invocation {
-        let how = ["--cargo-profile", PROFILE, "--locked", "--target", &self.triple];
-        self.call.clone().args(["nextest", subcommand]).args(how)
+        self.with(self.call.clone().args(["nextest", subcommand]), "--cargo-profile")
+    }
+
+    fn with(&self, call: Invocation, profile: &str) -> Invocation {
+        let call = call.args([profile, self.profile, "--locked"]);
+        self.triple.iter().fold(call, |call, triple| call.args(["--target", triple]))
     }
 
     /// The call that builds the tracer.
@@ -117,7 +129,7 @@ impl StaticBuild {
 
 /// Builds the tracer and says where it is.
 pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch) -> Result<PathBuf> {
-    let build = StaticBuild::prepare(root, target, arch)?;
+    let build = Build::prepare(root, target, arch)?;
     let name = format!("release build for {}", arch.name());
     times::measure(&name, || build.build_tracer().run(root))?;
     Ok(build.tracer())
@@ -126,7 +138,7 @@ pub(crate) fn tracer(root: &Path, target: &Path, arch: Arch) -> Result<PathBuf> 
 /// Builds the end-to-end tests and the programs they start, and says where they are. The name of the tests' program
 /// is `e2e`, a `-`, and a hash.
 pub(crate) fn tests(root: &Path, target: &Path, arch: Arch) -> Result<Vec<PathBuf>> {
-    let build = StaticBuild::prepare(root, target, arch)?;
+    let build = Build::prepare(root, target, arch)?;
     let call = build.cargo("test").args([
         "-p",
         "tests",

@@ -121,6 +121,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_journal_that_is_gone_is_counted_and_found_again() {
+        let path = std::env::temp_dir().join(format!("smtptrace-journal-{}", std::process::id()));
+        let first = UnixDatagram::bind(&path).unwrap();
+        let mut socket = Socket::connect(&path).unwrap();
+        let message = Message::new(Priority::Notice, "0", "text");
+        socket.send(&message);
+        let mut buffer = [0; 1_024];
+        assert_eq!(first.recv(&mut buffer).unwrap(), message.bytes().len());
+        drop(first);
+        socket.send(&message);
+        std::fs::remove_file(&path).unwrap();
+        socket.send(&message);
+        assert_eq!(socket.refused(), 2);
+        let second = UnixDatagram::bind(&path).unwrap();
+        socket.send(&message);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(second.recv(&mut buffer).unwrap(), message.bytes().len());
+        assert_eq!(socket.refused(), 2);
+    }
+
+    #[test]
     fn values_cannot_become_fields() {
         let message = Message::default().field("A", "1").field("B", "x\nPRIORITY=0").field("C", "");
         assert_eq!(message.bytes(), b"A=1\nB\n\x0c\0\0\0\0\0\0\0x\nPRIORITY=0\nC=\n");

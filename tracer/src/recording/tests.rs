@@ -138,29 +138,32 @@ fn every_piece_is_whole_and_old_ones_go() {
     }
 }
 
-/// The first file is a full disk: the recording goes on in a new piece, and nothing is lost.
+/// The first file is a full disk (ENOSPC), or a broken one (EIO; address 0 of this process is not there): the recording
+/// goes on in a new piece, and nothing is lost.
 #[test]
 fn an_error_suspends_the_recording_and_it_goes_on_in_a_new_piece() {
-    let place = Place::new("suspended");
-    let path = place.file("r.jsonl");
-    fs::write(&path, "somebody else's\n").unwrap();
-    let pieces = Pieces::new(&path, Rotation::default()).unwrap();
-    let full = File::options().append(true).open("/dev/full").unwrap();
-    let first = Opened { file: full, name: "full".into(), is_new: false };
-    let mut recording = Recording::of(&path, OPTIONS, pieces, first);
-    recording.begin(&header()).unwrap();
-    until("the recording to be suspended", || recording.state().failed);
-    recording.line(&connection(1));
-    recording.flush();
-    until("the recording to go on", || !recording.state().failed);
-    recording.line(&connection(1));
-    recording.finish(last()).unwrap();
-    let files = place.files();
-    let [(name, text), (_, untouched)] = files.as_slice() else { panic!("{files:?}") };
-    assert_eq!(untouched, "somebody else's\n");
-    assert!(name.starts_with("r-2"), "{name}");
-    assert_eq!(kinds(text), ["header", "connection", "connection", "trailer"]);
-    assert!(text.contains("\"not_recorded\":0"), "{text}");
+    for disk in ["/dev/full", "/proc/self/mem"] {
+        let place = Place::new("suspended");
+        let path = place.file("r.jsonl");
+        fs::write(&path, "somebody else's\n").unwrap();
+        let pieces = Pieces::new(&path, Rotation::default()).unwrap();
+        let disk = File::options().write(true).open(disk).unwrap();
+        let first = Opened { file: disk, name: "disk".into(), is_new: false };
+        let mut recording = Recording::of(&path, OPTIONS, pieces, first);
+        recording.begin(&header()).unwrap();
+        until("the recording to be suspended", || recording.state().failed);
+        recording.line(&connection(1));
+        recording.flush();
+        until("the recording to go on", || !recording.state().failed);
+        recording.line(&connection(1));
+        recording.finish(last()).unwrap();
+        let files = place.files();
+        let [(name, text), (_, untouched)] = files.as_slice() else { panic!("{files:?}") };
+        assert_eq!(untouched, "somebody else's\n");
+        assert!(name.starts_with("r-2"), "{name}");
+        assert_eq!(kinds(text), ["header", "connection", "connection", "trailer"]);
+        assert!(text.contains("\"not_recorded\":0"), "{text}");
+    }
 }
 
 #[test]

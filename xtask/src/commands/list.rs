@@ -11,7 +11,7 @@ use crate::checks::steps;
 use crate::checks::{fuzz, run::Run};
 use crate::invocation::Invocation;
 use crate::machine::Privilege;
-use crate::static_build::{Arch, StaticBuild};
+use crate::static_build::{Arch, Build};
 use crate::vm;
 
 /// Prints a line `TIER GROUP TEST` for each test. Builds what lists them, and runs none.
@@ -24,7 +24,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     let arch =
         Arch::native().context("smtptrace is for x86_64 and aarch64, and this is neither")?;
-    let build = StaticBuild::prepare(&run.root, &run.target, arch)?;
+    let build = Build::prepare(&run.root, &run.target, arch)?;
     let list =
         || e2e::nextest(&build, "list", Privilege::Root, &run.target).args(["--profile", "e2e"]);
     let alone = names(&run, &list().args(["-E", "group(alone)"]))?;

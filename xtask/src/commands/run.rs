@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::setup;
 use crate::invocation::Invocation;
 use crate::machine::Privilege;
-use crate::static_build::{Arch, StaticBuild};
+use crate::static_build::{Arch, Build};
 use crate::workspace;
 
 /// Runs the command. It does not return when all goes well: this process is replaced by smtptrace,
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &[OsString]) -> Result<ExitCode> {
 /// be built, an ordinary one.
 fn build(root: &Path, target: &Path) -> Result<PathBuf> {
     let arch = Arch::native().context("smtptrace is for x86_64 and aarch64, and this is neither");
-    match arch.and_then(|arch| StaticBuild::prepare(root, target, arch)) {
+    match arch.and_then(|arch| Build::prepare(root, target, arch)) {
         Ok(build) => {
             build.build_tracer().run(root)?;
             return Ok(build.tracer());
