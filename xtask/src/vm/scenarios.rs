@@ -34,7 +34,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     all_of("owners"),
     all_of("machine_faults"),
-    all_of("quota"),
+    slow("quota"),
     slow("midlife"),
     slow("btf_file"),
     slow("privilege"),
