@@ -18,7 +18,7 @@ use tests::{
 };
 
 /// Traces and captures one connection on which the client only waits for the complete greeting. Made again if its times
-/// are not those of the capture: a busy machine lets the server be late, and that is no fault of the tracer.
+/// are not those of the capture: on a busy machine the server is late, and the tracer is right to say so.
 fn trace(script: &Script, arguments: &[&str]) -> (Lab, Run, Flow) {
     let traced = comparison::undisturbed(|| {
         let lab = Lab::up()?;

@@ -139,7 +139,7 @@ fn check(path: Path, truth: &Idled, record: &Record) {
     };
     assert_eq!(record.number("reset_ttl").unwrap(), reset_ttl, "{}", record.json());
     assert_eq!(record.known("peer_ttl").unwrap(), SERVER_TTL, "{}", record.json());
-    // Nobody waits in vain who is told of the end, or does not write.
+    // A client that is told of the end, or does not write, waits for no answer.
     let waits = ending[0] == "unanswered" || ending[..2] == ["rst_received", "reuse"];
     let waited = record.number("end_unanswered_us").unwrap();
     assert_eq!(waited.is_some(), waits && truth.died.is_some(), "{}", record.json());

@@ -18,7 +18,7 @@ use tests::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Sessions that are recorded before memory is taken away.
 const BEFORE: usize = 3;
-/// Sessions at most until there is no memory left: each takes some hundred bytes.
+/// Most sessions until memory runs out: each takes a few hundred bytes.
 const MOST: usize = 3_000;
 
 fn session(lab: &Lab) {
@@ -42,7 +42,7 @@ fn what_was_recorded_can_be_read() {
     fs::write(cgroup.path().join(hierarchy.limit), "65536").unwrap();
     cgroup.adopt(tracer.pid()).unwrap();
     let killed = || {
-        // A dead process that nobody has waited for has no memory any more.
+        // A zombie has no memory.
         let status =
             fs::read_to_string(format!("/proc/{}/status", tracer.pid())).unwrap_or_default();
         !status.contains("VmRSS:")

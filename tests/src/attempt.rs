@@ -77,7 +77,7 @@ pub fn is_here(test: &str) -> bool {
         note(BEGUN);
         return true;
     }
-    // What else runs tests reads the lines of the test program, which each attempt prints anew.
+    // Other runners read the lines that the test program prints, and each attempt prints them again.
     if env::var_os("NEXTEST").is_none() {
         return true;
     }
